@@ -1,0 +1,1 @@
+//! stagecraft-agent-runner

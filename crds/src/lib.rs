@@ -1,0 +1,52 @@
+//! All that two Stagecraft processes agree on: the custom resources, the task envelope and its result, the
+//! gateway's HTTP protocol, and the one place that derives names and keys.
+//!
+//! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`provider`]), then what travels
+//! ([`run`], [`envelope`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`error`], [`name`], [`label`],
+//! [`condition`], [`moment`], [`digest`]).
+
+pub mod agent;
+pub mod attempt;
+pub mod condition;
+pub mod digest;
+pub mod envelope;
+pub mod error;
+pub mod label;
+pub mod limit;
+pub mod moment;
+pub mod name;
+pub mod protocol;
+pub mod provider;
+pub mod result;
+pub mod run;
+mod schema;
+pub mod status;
+pub mod template;
+pub mod workflow;
+
+pub use agent::{Agent, AgentSpec};
+pub use attempt::AttemptKey;
+pub use digest::Digest;
+pub use error::{Category, Severity, StructuredError};
+pub use moment::Moment;
+pub use provider::{ModelProvider, ModelProviderSpec};
+pub use status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+pub use template::{WorkflowTemplate, WorkflowTemplateSpec};
+pub use workflow::{Workflow, WorkflowSpec};
+
+/// The API group of every Stagecraft resource.
+pub const GROUP: &str = "stagecraft.dev";
+/// The version of the API that this crate describes.
+pub const VERSION: &str = "v1alpha1";
+
+/// The custom resource definitions in the order in which they are installed.
+pub fn custom_resource_definitions()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
+    use kube::CustomResourceExt as _;
+    vec![
+        Workflow::crd(),
+        WorkflowTemplate::crd(),
+        Agent::crd(),
+        ModelProvider::crd(),
+    ]
+}

@@ -1,0 +1,128 @@
+//! The only place that derives names of objects and keys of Redis.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::attempt::AttemptKey;
+
+/// Prefix of every key in Redis.
+pub const REDIS_PREFIX: &str = "stagecraft:";
+/// Consumer group of the task streams.
+pub const WORKERS: &str = "workers";
+/// Consumer group of the result stream.
+pub const OPERATOR: &str = "operator";
+
+/// Name of the Job of one attempt: readable, unique, at most 60 characters, so that a Pod's suffix fits a label.
+pub fn job(workflow: &str, key: &AttemptKey) -> String {
+    let digest = short_hash(&key.to_string());
+    format!(
+        "{}-{}-{}-{digest}",
+        part(workflow, 27),
+        part(&key.stage, 16),
+        key.attempt
+    )
+}
+
+/// Name of the immutable ConfigMap that keeps what a Workflow runs.
+pub fn run(workflow: &str, uid: &str) -> String {
+    format!("{}-run-{}", part(workflow, 40), short_hash(uid))
+}
+
+/// Trace id of a Workflow: its UID without dashes is a valid W3C trace id, and needs no memory.
+pub fn trace_id(workflow_uid: &str) -> String {
+    workflow_uid.chars().filter(char::is_ascii_hexdigit).collect()
+}
+
+/// Stream of the tasks of one agent type. The namespace is part of it: Agents of the same name may differ there.
+pub fn tasks(agent: &str) -> String {
+    format!("{REDIS_PREFIX}tasks:{agent}")
+}
+
+/// Hash from attempt key to the id of its entry in [`tasks`].
+pub fn task_ids(agent: &str) -> String {
+    format!("{REDIS_PREFIX}task-ids:{agent}")
+}
+
+/// Set of the agent types that have or had a task stream.
+pub fn task_agents() -> String {
+    format!("{REDIS_PREFIX}task-agents")
+}
+
+/// Stream that wakes the operator: one entry per stored result.
+pub fn results() -> String {
+    format!("{REDIS_PREFIX}results")
+}
+
+/// Stream of the events of one Workflow.
+pub fn events(workflow_uid: &str) -> String {
+    format!("{REDIS_PREFIX}events:{workflow_uid}")
+}
+
+/// Sorted set of registered agents by last heartbeat, in milliseconds since the epoch.
+pub fn agents() -> String {
+    format!("{REDIS_PREFIX}agents")
+}
+
+/// Hash that describes one registered agent.
+pub fn agent(id: &str) -> String {
+    format!("{REDIS_PREFIX}agents:{id}")
+}
+
+/// A prefix of a DNS label that does not end in a dash.
+fn part(text: &str, length: usize) -> &str {
+    text.get(..length).unwrap_or(text).trim_end_matches(['-', '.'])
+}
+
+/// 40 bits, enough beside the readable part and the attempt number.
+fn short_hash(text: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(text.as_bytes()));
+    digits.truncate(10);
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(stage: &str, attempt: u32) -> AttemptKey {
+        AttemptKey {
+            workflow_uid: "0f8f7c6e-58a1-4b8e-9a43-0d6d6a6f6d11".into(),
+            stage: stage.into(),
+            attempt,
+        }
+    }
+
+    #[test]
+    fn job_names_fit_a_label_with_the_suffix_of_a_pod() {
+        let name = job(&"w".repeat(63), &key(&"s".repeat(63), 9999));
+        assert!(name.len() <= 63 - 6 + 3, "{name} has {} characters", name.len());
+        assert!(job("a-b", &key("scaffold", 1)).starts_with("a-b-scaffold-1-"));
+    }
+
+    #[test]
+    fn job_names_differ_when_any_part_of_the_key_does() {
+        let names = [
+            job("flow", &key("scaffold", 1)),
+            job("flow", &key("scaffold", 2)),
+            job("flow", &key("validate", 1)),
+            job(
+                "flow",
+                &AttemptKey {
+                    workflow_uid: "other".into(),
+                    ..key("scaffold", 1)
+                },
+            ),
+        ];
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+
+    #[test]
+    fn a_cut_never_leaves_a_dash_at_the_end_of_a_part() {
+        assert_eq!(part("abc-def", 4), "abc");
+    }
+
+    #[test]
+    fn trace_ids_are_32_hexadecimal_digits() {
+        assert_eq!(trace_id("0f8f7c6e-58a1-4b8e-9a43-0d6d6a6f6d11").len(), 32);
+    }
+}

@@ -1,0 +1,128 @@
+//! The gateway's HTTP API, version 1: JSON over TLS, a service-account token of the gateway's audience as bearer.
+//!
+//! | method and path | caller | body | reply |
+//! |---|---|---|---|
+//! | `POST /v1/claim` | runner | [`ClaimRequest`] | [`ClaimReply`] |
+//! | `POST /v1/heartbeat` | runner | [`HeartbeatRequest`] | [`HeartbeatReply`] |
+//! | `POST /v1/events` | runner | [`EventsRequest`] | 204 |
+//! | `POST /v1/result` | runner | `AttemptResult` | [`ResultReply`] |
+//! | `PUT /v1/blobs/{digest}` | runner | bytes | 201, 200 when it was there |
+//! | `GET /v1/blobs/{digest}` | runner | | bytes; only digests in the caller's own envelope |
+//! | `GET /v1/operator/results/{uid}/{stage}/{attempt}` | operator | | `AttemptResult`, 404 when there is none |
+//! | `GET /v1/operator/blobs/{uid}/{digest}` | operator | | bytes |
+//! | `GET /v1/operator/workflows` | operator | | [`StoredWorkflows`] |
+//! | `DELETE /v1/operator/workflows/{uid}` | operator | | 204, also when there was nothing |
+//!
+//! Errors have a body [`ErrorReply`]. 401: the token is missing, malformed, of another audience or expired. 403: the token
+//! is good but its Pod belongs to no attempt, or asks for what is not its own. 409: the attempt is not the current one, or
+//! another Pod is bound to it. 413: over a limit. 422: the body breaks a rule. 429: too many requests, with `Retry-After`.
+//! 503: the API server or the store is out of reach; try again.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::envelope::TaskEnvelope;
+use crate::error::StructuredError;
+use crate::moment::Moment;
+
+/// Audience of the tokens that the gateway accepts.
+pub const AUDIENCE: &str = "stagecraft-gateway";
+
+/// Port of the gateway's Service and container.
+pub const GATEWAY_PORT: u16 = 8443;
+
+/// The runner asks for the task of its Pod. Repeating it from the same Pod gives the same answer.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRequest {
+    /// Version of the runner, for the registry.
+    pub version: String,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimReply {
+    pub envelope: TaskEnvelope,
+    /// How often to send a heartbeat, in seconds.
+    pub heartbeat_seconds: u32,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatRequest {
+    /// What the runner does at the moment, in a word.
+    pub state: String,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatReply {
+    /// Set when the attempt must stop: its Workflow is gone, ended, or past this attempt.
+    pub cancel: Option<String>,
+}
+
+/// Progress for people; kept in Redis for a while, never needed to go on.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EventsRequest {
+    /// At most 100 events of 4 KiB; more are cut.
+    pub events: Vec<AgentEvent>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEvent {
+    pub at: Moment,
+    pub kind: EventKind,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum EventKind {
+    /// The runner or the launcher did something.
+    Runner,
+    /// The agent says how far it is.
+    Progress,
+    /// A line of the agent's output.
+    Log,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultReply {
+    /// False when a result of this attempt was there before: that one counts.
+    pub stored: bool,
+}
+
+/// What the store holds, for the sweep.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredWorkflows {
+    pub uids: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorReply {
+    pub error: StructuredError,
+}
+
+/// Fields of an entry in a task stream.
+pub mod task_entry {
+    /// Attempt key as text.
+    pub const ATTEMPT: &str = "attempt";
+    /// Task envelope as JSON.
+    pub const ENVELOPE: &str = "envelope";
+}
+
+/// Fields of an entry in the result stream.
+pub mod result_entry {
+    /// Namespace and name of the Workflow, so that the operator finds it without a search.
+    pub const NAMESPACE: &str = "namespace";
+    pub const WORKFLOW: &str = "workflow";
+    /// Attempt result as JSON.
+    pub const RESULT: &str = "result";
+}

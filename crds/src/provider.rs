@@ -1,0 +1,123 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where models come from and what they may cost. Its key never leaves the gateway.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "stagecraft.dev",
+    version = "v1alpha1",
+    kind = "ModelProvider",
+    plural = "modelproviders",
+    shortname = "smp",
+    category = "stagecraft",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Where models come from and what they may cost. Its key never leaves the gateway.",
+    printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Base-URL", type_ = "string", json_path = ".spec.baseUrl", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit; choose a shorter or simpler name"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.provider == 'builtin' || has(self.model)")
+        .message("model is required for this provider: name the model that agents use by default"),
+    validation = Rule::new("self.provider != 'builtin' || !(has(self.model) || has(self.baseUrl) || has(self.secretRef))")
+        .message("the builtin provider calls no model: remove model, baseUrl and secretRef, or choose provider anthropic or openai"),
+    validation = Rule::new("self.provider != 'anthropic' || has(self.secretRef)")
+        .message("secretRef is required for provider anthropic: create a Secret that holds the API key and name it here"),
+)]
+pub struct ModelProviderSpec {
+    /// The protocol that the provider speaks.
+    pub provider: ProviderKind,
+
+    /// The model that agents use unless they ask for another. Required but for builtin. At most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub model: Option<String>,
+
+    /// Base URL of the provider's API. Default: the provider's public one. At most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 500), regex(pattern = "^https?://"))]
+    pub base_url: Option<String>,
+
+    /// The Secret in the same namespace that holds the API key. Default: none, for providers without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+
+    /// Limits of what is sent to the provider.
+    #[serde(default)]
+    pub limits: ProviderLimits,
+
+    /// What a million tokens cost, by class. Default: free.
+    #[serde(default)]
+    pub prices: Prices,
+}
+
+/// The protocol that a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// No model and no network: agents use what is built into them, and say so.
+    Builtin,
+    /// Anthropic Messages.
+    Anthropic,
+    /// OpenAI Chat Completions and Responses, and everything that is compatible.
+    Openai,
+}
+
+/// Names one entry of a Secret.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret. At most 253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Entry of the Secret. Default: apiKey. At most 253 characters.
+    #[serde(default = "api_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn api_key() -> String {
+    "apiKey".to_owned()
+}
+
+/// Limits of what is sent to a provider.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderLimits {
+    /// Requests a minute, from 1. Default: unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute, in and out, from 1. Default: unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// Prices in micro-units of the account's currency for a million tokens: 3000000 is 3.00.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prices {
+    /// Tokens read. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000_000_000_i64))]
+    pub input: i64,
+    /// Tokens written. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000_000_000_i64))]
+    pub output: i64,
+    /// Tokens written to the prompt cache. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000_000_000_i64))]
+    pub cache_write: i64,
+    /// Tokens read from the prompt cache. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000_000_000_i64))]
+    pub cache_read: i64,
+}

@@ -1,0 +1,67 @@
+//! What an attempt ends with.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::attempt::AttemptKey;
+use crate::error::StructuredError;
+use crate::moment::Moment;
+use crate::status::{Artifact, WorkspaceRef};
+
+/// What the agent writes to the file named by `STAGECRAFT_RESULT`. Every field may be left out: `{}` is a success
+/// without outputs. Unknown fields are refused, so that a misspelt one is noticed.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentResult {
+    /// What was done, in a sentence. At most 1024 bytes are kept.
+    #[serde(default)]
+    pub summary: String,
+    /// What the stage produced. At most 8 KiB of JSON.
+    #[serde(default)]
+    pub outputs: Map<String, Value>,
+    /// Files of the workspace to keep as artifacts. At most 32.
+    #[serde(default)]
+    pub artifacts: Vec<ArtifactFile>,
+    /// Set when the work failed; the attempt fails with it.
+    #[serde(default)]
+    pub error: Option<StructuredError>,
+}
+
+/// A file of the workspace to keep as an artifact.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArtifactFile {
+    /// Name of the artifact, unique in the stage.
+    pub name: String,
+    /// Path below the workspace.
+    pub path: String,
+    /// Media type. Default: application/octet-stream.
+    #[serde(default)]
+    pub media_type: Option<String>,
+}
+
+/// What the runner reports to the gateway, and the gateway stores under the attempt key: first one wins.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptResult {
+    pub attempt: AttemptKey,
+    pub started_at: Moment,
+    pub finished_at: Moment,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How an attempt ended.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(tag = "outcome", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    Succeeded {
+        summary: String,
+        outputs: Map<String, Value>,
+        workspace: Option<WorkspaceRef>,
+        artifacts: Vec<Artifact>,
+    },
+    Failed {
+        error: StructuredError,
+    },
+}

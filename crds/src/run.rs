@@ -1,0 +1,71 @@
+//! What a Workflow runs, resolved once when it is accepted and kept in an immutable ConfigMap: later edits of the
+//! Workflow, its template or the Agents change no running Workflow.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::agent::{AgentResources, EnvironmentVariable};
+use crate::status::WorkflowPhase;
+use crate::workflow::Priority;
+
+/// Entry of the ConfigMap that holds the run as JSON.
+pub const RUN_ENTRY: &str = "run.json";
+
+/// Name of the stage that records what was understood. It has no Job.
+pub const INITIALIZE: &str = "initialize";
+
+/// What a Workflow runs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// Name of the template.
+    pub template: String,
+    /// What is to be made.
+    pub project: RunProject,
+    pub priority: Priority,
+    /// In the template's order, never empty.
+    pub stages: Vec<RunStage>,
+}
+
+/// What is to be made, with defaults filled in and blank requirements left out.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunProject {
+    pub name: String,
+    pub description: String,
+    /// Trimmed, none blank, never empty.
+    pub requirements: Vec<String>,
+}
+
+/// One stage with everything that running it needs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStage {
+    pub name: String,
+    pub needs: Vec<String>,
+    pub phase: WorkflowPhase,
+    pub timeout_seconds: u32,
+    pub retries: u32,
+    pub payload: Map<String, Value>,
+    pub agent: RunAgent,
+}
+
+/// An Agent as it was when the Workflow was accepted.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunAgent {
+    pub name: String,
+    pub version: String,
+    /// None: the release's agent-runner image.
+    pub image: Option<String>,
+    pub command: Vec<String>,
+    pub env: Vec<EnvironmentVariable>,
+    pub resources: AgentResources,
+    pub outputs_schema: Option<Map<String, Value>>,
+}
+
+impl Run {
+    pub fn stage(&self, name: &str) -> Option<&RunStage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+}

@@ -1,0 +1,89 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::schema::free_object;
+use crate::status::WorkflowPhase;
+
+/// A reusable graph of stages. Editing a template changes no Workflow that runs.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "stagecraft.dev",
+    version = "v1alpha1",
+    kind = "WorkflowTemplate",
+    plural = "workflowtemplates",
+    shortname = "swft",
+    category = "stagecraft",
+    namespaced,
+    derive = "PartialEq",
+    doc = "A reusable graph of stages that Workflows run. Editing a template changes no Workflow that already runs.",
+    printcolumn(name = "Stages", type_ = "string", json_path = ".spec.stages[*].name"),
+    printcolumn(name = "Agents", type_ = "string", json_path = ".spec.stages[*].agent", priority = 1),
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit; choose a shorter or simpler name"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkflowTemplateSpec {
+    /// What the template is for. Default: empty. At most 500 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 500))]
+    pub description: String,
+
+    /// The stages, at least one and at most 20. A stage starts when everything in its `needs` has succeeded.
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub stages: Vec<StageSpec>,
+}
+
+/// One stage of a template.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageSpec {
+    /// Name of the stage, unique in the template. A DNS label of at most 63 characters; `initialize` is taken.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// Agent that works in the stage, from the Workflow's own namespace or else the release's.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub agent: String,
+
+    /// Stages that must have succeeded before this one starts. The workspace comes from the last of them. Default: the
+    /// stage before this one in the list; an empty list starts the stage at once. At most 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 63)))]
+    pub needs: Option<Vec<String>>,
+
+    /// What `status.phase` of the Workflow says while this stage works. Default: Running.
+    #[serde(default = "running")]
+    pub phase: WorkflowPhase,
+
+    /// Longest time of one attempt, in seconds, from 1 to 86400. Default: 600.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: u32,
+
+    /// How many further attempts follow a failed one, from 0 to 10. Default: 3.
+    #[serde(default = "three")]
+    #[schemars(range(min = 0, max = 10))]
+    pub retries: u32,
+
+    /// Input for the agent, as its `payloadSchema` says. Default: empty.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "free_object")]
+    pub payload: Map<String, Value>,
+}
+
+fn running() -> WorkflowPhase {
+    WorkflowPhase::Running
+}
+
+fn ten_minutes() -> u32 {
+    600
+}
+
+fn three() -> u32 {
+    3
+}

@@ -1,0 +1,148 @@
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::schema::free_object;
+use crate::status::WorkflowStatus;
+
+/// One run from a written requirement to working software. Stagecraft takes it through the stages of a template; each
+/// stage is one Kubernetes Job in which an agent works, and what a stage produced stands in `status.stages`.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "stagecraft.dev",
+    version = "v1alpha1",
+    kind = "Workflow",
+    plural = "workflows",
+    shortname = "swf",
+    category = "stagecraft",
+    namespaced,
+    status = "WorkflowStatus",
+    derive = "PartialEq",
+    doc = "One run from a written requirement to working software. Stagecraft takes it through the stages of a template; each stage is one Kubernetes Job in which an agent works, and what a stage produced stands in status.stages.",
+    printcolumn(name = "Type", type_ = "string", json_path = ".status.template"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.message"),
+    printcolumn(
+        name = "Attempts",
+        type_ = "string",
+        json_path = ".status.stages[*].attempt",
+        priority = 1
+    ),
+    printcolumn(name = "Project", type_ = "string", json_path = ".spec.project.name", priority = 1),
+    validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit; choose a shorter or simpler name"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.type) && has(self.templateRef))")
+        .message("set either type (a built-in template) or templateRef (one of your own), not both: remove one of them"),
+    validation = Rule::new("has(self.type) || has(self.templateRef)")
+        .message("set type (for example: app) or templateRef.name, so that Stagecraft knows which stages to run"),
+)]
+pub struct WorkflowSpec {
+    /// The kind of work, which is the name of a built-in template: `kubectl get workflowtemplates -A` lists them.
+    /// Exactly one of `type` and `templateRef` is set. A DNS label of at most 63 characters.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub type_: Option<String>,
+
+    /// The template to run, from the Workflow's own namespace or else the release's. Exactly one of `type` and
+    /// `templateRef` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_ref: Option<TemplateRef>,
+
+    /// What is to be made.
+    #[serde(default)]
+    pub project: Project,
+
+    /// Changes to single stages of the template, by name. Default: none. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub stages: Vec<StageOverride>,
+
+    /// Which tasks go first when a limit holds some back. Default: medium.
+    #[serde(default)]
+    pub priority: Priority,
+}
+
+/// Names a WorkflowTemplate.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateRef {
+    /// Name of the WorkflowTemplate. A DNS label of at most 63 characters.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// What is to be made.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Project {
+    /// Name of the project. Default: the Workflow's name. A DNS label of at most 63 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: Option<String>,
+
+    /// One paragraph about the project. Default: empty. At most 500 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 500))]
+    pub description: String,
+
+    /// What the software has to do, one requirement an entry. At least one entry that is not blank; a Workflow
+    /// without any ends as Failed. At most 64 entries of 1000 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 1000)))]
+    pub requirements: Vec<String>,
+}
+
+/// Changes to one stage of the template. What is absent stays as the template has it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageOverride {
+    /// Name of the stage in the template. A DNS label of at most 63 characters.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// Agent that works in the stage. Default: the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub agent: Option<String>,
+
+    /// Longest time of one attempt, in seconds, from 1 to 86400. Default: the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_seconds: Option<u32>,
+
+    /// How many further attempts follow a failed one, from 0 to 10. Default: the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub retries: Option<u32>,
+
+    /// Input for the agent, as its `payloadSchema` says. It is laid over the template's payload, field by field at the
+    /// top level. Default: the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_object")]
+    pub payload: Option<Map<String, Value>>,
+}
+
+/// Which tasks go first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before everything else.
+    Critical,
+    /// Before the usual.
+    High,
+    /// The usual.
+    #[default]
+    Medium,
+    /// When nothing else waits.
+    Low,
+}

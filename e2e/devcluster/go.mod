@@ -1,0 +1,3 @@
+module stagecraft.dev/e2e/devcluster
+
+go 1.24

@@ -1,0 +1,1 @@
+//! stagecraft-e2e
