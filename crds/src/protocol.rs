@@ -125,4 +125,33 @@ pub mod result_entry {
     pub const WORKFLOW: &str = "workflow";
     /// Attempt result as JSON.
     pub const RESULT: &str = "result";
+    /// When the gateway accepted the result, in milliseconds since the epoch: where the hand-off time begins.
+    pub const ACCEPTED_AT: &str = "acceptedAt";
 }
+
+/// Lua, atomic in Redis: adds a task unless it is in the stream, and answers its entry id. Operator and gateway both run
+/// it, so that at any time one entry stands for an attempt. KEYS: task stream, id hash, set of agents. ARGV: agent,
+/// attempt key, envelope, group.
+pub const ADD_TASK: &str = r"
+local known = redis.call('HGET', KEYS[2], ARGV[2])
+if known and #redis.call('XRANGE', KEYS[1], known, known) > 0 then
+  return known
+end
+redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[4], '0', 'MKSTREAM')
+local id = redis.call('XADD', KEYS[1], '*', 'attempt', ARGV[2], 'envelope', ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[2], id)
+redis.call('SADD', KEYS[3], ARGV[1])
+return id
+";
+
+/// Lua, atomic in Redis: takes a task out of its stream. Answers how many entries went. KEYS: task stream, id hash. ARGV:
+/// attempt key, group.
+pub const REMOVE_TASK: &str = r"
+local known = redis.call('HGET', KEYS[2], ARGV[1])
+if not known then
+  return 0
+end
+redis.pcall('XACK', KEYS[1], ARGV[2], known)
+redis.call('HDEL', KEYS[2], ARGV[1])
+return redis.call('XDEL', KEYS[1], known)
+";

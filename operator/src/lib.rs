@@ -1,1 +1,24 @@
-//! stagecraft-operator
+//! The shell around [`stagecraft_core`]: it observes, hands values to the planner, and applies what comes back.
+//!
+//! Reading order: [`run`] wires everything; [`controller`] is the loop, with [`observe`] and [`apply`] as its halves;
+//! [`children`], [`written`] and [`results`] are what it remembers; [`job`], [`queue`], [`gateway`] are what it talks to.
+
+pub mod apply;
+pub mod args;
+pub mod children;
+pub mod controller;
+pub mod evidence;
+pub mod gateway;
+pub mod install;
+pub mod job;
+pub mod leader;
+pub mod metrics;
+pub mod observe;
+pub mod queue;
+pub mod results;
+pub mod run;
+pub mod status_server;
+pub mod sweep;
+pub mod telemetry;
+pub mod uninstall;
+pub mod written;

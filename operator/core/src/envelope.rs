@@ -1,0 +1,87 @@
+//! The task of an attempt.
+
+use serde_json::{Value, json};
+use stagecraft_api::attempt::AttemptKey;
+use stagecraft_api::digest::Digest;
+use stagecraft_api::envelope::{Context, Payload, TaskEnvelope, WorkflowRef};
+use stagecraft_api::moment::Moment;
+use stagecraft_api::name;
+use stagecraft_api::run::{INITIALIZE, Run, RunStage};
+use stagecraft_api::status::{StagePhase, StageStatus};
+
+use crate::observation::Identity;
+
+/// The envelope for the attempt that `stages` licenses for `stage`, licensed at `now`.
+pub fn envelope(
+    identity: &Identity,
+    run: &Run,
+    stage: &RunStage,
+    stages: &[StageStatus],
+    now: Moment,
+) -> TaskEnvelope {
+    let status = stages.iter().find(|status| status.name == stage.name);
+    let succeeded = || {
+        stages
+            .iter()
+            .filter(|status| status.phase == StagePhase::Succeeded)
+    };
+    let previous_outputs = succeeded()
+        .filter(|status| status.name != INITIALIZE)
+        .map(|status| (status.name.clone(), status.outputs.clone()))
+        .collect();
+    // The last need decides: a stage that changed nothing hands on what it was given.
+    let workspace = stage.needs.iter().rev().find_map(|need| {
+        succeeded()
+            .find(|status| status.name == *need)
+            .and_then(|status| status.workspace.clone())
+    });
+    TaskEnvelope {
+        api_version: format!("{}/{}", stagecraft_api::GROUP, stagecraft_api::VERSION),
+        attempt: AttemptKey {
+            workflow_uid: identity.uid.clone(),
+            stage: stage.name.clone(),
+            attempt: status.map_or(1, |status| status.attempt),
+        },
+        workflow: WorkflowRef {
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+        },
+        trace_id: name::trace_id(&identity.uid),
+        priority: run.priority,
+        retry_count: status.map_or(0, |status| status.failures),
+        retry_limit: stage.retries,
+        timeout_seconds: stage.timeout_seconds,
+        created_at: now,
+        deadline: now.plus_seconds(stage.timeout_seconds.into()),
+        context: Context { previous_outputs },
+        project: run.project.clone(),
+        workspace,
+        payload: payload(stage),
+        command: stage.agent.command.clone(),
+        outputs_schema: stage.agent.outputs_schema.clone(),
+    }
+}
+
+/// Typed where the agent is one of ours and the input fits; as it stands otherwise.
+fn payload(stage: &RunStage) -> Payload {
+    let Ok(payload) = serde_json::from_value(json!({
+        "agent": stage.agent.name,
+        "payload": Value::Object(stage.payload.clone()),
+    })) else {
+        return Payload::Other {
+            agent: stage.agent.name.clone(),
+            payload: stage.payload.clone(),
+        };
+    };
+    payload
+}
+
+/// The text in which a run is kept. Maps are sorted, so that equal runs have equal texts.
+pub fn run_text(run: &Run) -> String {
+    serde_json::to_string(run).unwrap_or_default()
+}
+
+/// The digest under which a run is kept.
+pub fn run_digest(run: &Run) -> Digest {
+    Digest::of(run_text(run).as_bytes())
+}

@@ -1,0 +1,396 @@
+//! From a request to a run, or to everything that is wrong with it at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::{Map, Value};
+use stagecraft_api::agent::{AgentSpec, Requirement};
+use stagecraft_api::limit;
+use stagecraft_api::run::{INITIALIZE, Run, RunAgent, RunProject, RunStage};
+use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
+use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
+
+/// What a Workflow can refer to: its own namespace's objects laid over the release's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Catalog {
+    /// Templates of the release that came with Stagecraft: the values of `spec.type`.
+    pub types: BTreeMap<String, WorkflowTemplateSpec>,
+    /// Every template that `spec.templateRef` can name.
+    pub templates: BTreeMap<String, WorkflowTemplateSpec>,
+    pub agents: BTreeMap<String, AgentSpec>,
+    /// Whether `registry.host` is set.
+    pub registry: bool,
+}
+
+/// Why a request does not become a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is nothing to do. The Workflow fails at once.
+    NoRequirements,
+    /// The author, or the catalog, has to change something. The Workflow waits for that.
+    Violations(Vec<Violation>),
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field.
+    pub field: String,
+    /// Its value, as the author wrote it.
+    pub value: String,
+    /// What is wrong and what to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {:?}: {}", self.field, self.value, self.remedy)
+    }
+}
+
+/// The message of a Workflow without requirements. Programs look for it: it never changes.
+pub const NO_REQUIREMENTS: &str = "Project requirements cannot be empty";
+
+/// Turns the request of the Workflow `name` into a run.
+pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run, Refusal> {
+    let requirements: Vec<String> = spec
+        .project
+        .requirements
+        .iter()
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect();
+    if requirements.is_empty() {
+        return Err(Refusal::NoRequirements);
+    }
+
+    let mut violations = Vec::new();
+    check_size(spec, &mut violations);
+    let found = find_template(spec, catalog, &mut violations);
+    let stages = found.as_ref().map(|(_, template)| {
+        check_overrides(&spec.stages, template, &mut violations);
+        check_graph(template, &mut violations);
+        resolve_stages(spec, template, catalog, &mut violations)
+    });
+    match (found, stages) {
+        (Some((template, _)), Some(stages)) if violations.is_empty() => Ok(Run {
+            template: template.to_owned(),
+            project: RunProject {
+                name: spec.project.name.clone().unwrap_or_else(|| name.to_owned()),
+                description: spec.project.description.trim().to_owned(),
+                requirements,
+            },
+            priority: spec.priority,
+            stages,
+        }),
+        _ => Err(Refusal::Violations(violations)),
+    }
+}
+
+fn violation(field: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Violation {
+    Violation {
+        field: field.into(),
+        value: value.into(),
+        remedy: remedy.into(),
+    }
+}
+
+/// "choose one of: a, b", or that there is none.
+fn choices<'a>(names: impl Iterator<Item = &'a String>, none: &str) -> String {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if names.is_empty() {
+        none.to_owned()
+    } else {
+        format!("choose one of: {}", names.join(", "))
+    }
+}
+
+fn check_size(spec: &WorkflowSpec, violations: &mut Vec<Violation>) {
+    let bytes = serde_json::to_vec(spec).map_or(usize::MAX, |text| text.len());
+    if bytes > limit::SPEC_BYTES {
+        violations.push(violation(
+            "spec",
+            format!("{bytes} bytes"),
+            format!(
+                "a spec holds at most {} bytes: shorten requirements and payloads",
+                limit::SPEC_BYTES
+            ),
+        ));
+    }
+}
+
+fn find_template<'a>(
+    spec: &'a WorkflowSpec,
+    catalog: &'a Catalog,
+    violations: &mut Vec<Violation>,
+) -> Option<(&'a str, &'a WorkflowTemplateSpec)> {
+    let (field, name, templates, remedy) = match (&spec.type_, &spec.template_ref) {
+        (Some(name), None) => {
+            let remedy = choices(
+                catalog.types.keys(),
+                "this installation has no built-in types yet; use templateRef with a template of your own",
+            );
+            ("spec.type", name, &catalog.types, remedy)
+        }
+        (None, Some(reference)) => {
+            let remedy = choices(
+                catalog.templates.keys(),
+                "there is none in this namespace or the release's; create a WorkflowTemplate of that name",
+            );
+            (
+                "spec.templateRef.name",
+                &reference.name,
+                &catalog.templates,
+                remedy,
+            )
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            violations.push(violation(
+                "spec.type",
+                "",
+                "set exactly one of type and templateRef",
+            ));
+            return None;
+        }
+    };
+    let template = templates.get(name);
+    if template.is_none() {
+        violations.push(violation(field, name, format!("no such template; {remedy}")));
+    }
+    template.map(|template| (name.as_str(), template))
+}
+
+fn check_overrides(
+    overrides: &[StageOverride],
+    template: &WorkflowTemplateSpec,
+    violations: &mut Vec<Violation>,
+) {
+    let mut seen = BTreeSet::new();
+    for (index, stage) in overrides.iter().enumerate() {
+        let field = format!("spec.stages[{index}].name");
+        if !template.stages.iter().any(|known| known.name == stage.name) {
+            let remedy = choices(
+                template.stages.iter().map(|known| &known.name),
+                "the template has no stages",
+            );
+            violations.push(violation(
+                &field,
+                &stage.name,
+                format!("the template has no such stage; {remedy}"),
+            ));
+        }
+        if !seen.insert(&stage.name) {
+            violations.push(violation(
+                &field,
+                &stage.name,
+                "named twice; keep one entry for each stage",
+            ));
+        }
+    }
+}
+
+/// What a stage needs: what it says, or else the stage before it.
+fn needs(template: &WorkflowTemplateSpec, index: usize) -> Vec<String> {
+    match template.stages.get(index).and_then(|stage| stage.needs.clone()) {
+        Some(needs) => needs,
+        None => index
+            .checked_sub(1)
+            .and_then(|before| template.stages.get(before))
+            .map(|stage| vec![stage.name.clone()])
+            .unwrap_or_default(),
+    }
+}
+
+fn check_graph(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
+    let mut names = BTreeSet::new();
+    for (index, stage) in template.stages.iter().enumerate() {
+        let field = format!("template.spec.stages[{index}].name");
+        if stage.name == INITIALIZE {
+            violations.push(violation(
+                &field,
+                INITIALIZE,
+                "this name is taken by Stagecraft; choose another",
+            ));
+        }
+        if !names.insert(stage.name.as_str()) {
+            violations.push(violation(
+                &field,
+                &stage.name,
+                "named twice; give each stage a name of its own",
+            ));
+        }
+    }
+    let mut dangling = false;
+    for (index, stage) in template.stages.iter().enumerate() {
+        for need in needs(template, index) {
+            if !names.contains(need.as_str()) {
+                dangling = true;
+                violations.push(violation(
+                    format!("template.spec.stages[name={}].needs", stage.name),
+                    need,
+                    format!(
+                        "the template has no such stage; {}",
+                        choices(template.stages.iter().map(|known| &known.name), "")
+                    ),
+                ));
+            }
+        }
+    }
+    if !dangling {
+        check_cycle(template, violations);
+    }
+}
+
+/// Takes away stages whose needs are gone until none is left, or only a cycle and what hangs on it.
+fn check_cycle(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
+    let mut left: BTreeMap<&str, Vec<String>> = template
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(index, stage)| (stage.name.as_str(), needs(template, index)))
+        .collect();
+    loop {
+        let free: Vec<&str> = left
+            .iter()
+            .filter(|(_, needs)| !needs.iter().any(|need| left.contains_key(need.as_str())))
+            .map(|(name, _)| *name)
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        left.retain(|name, _| !free.contains(name));
+    }
+    if !left.is_empty() {
+        let names: Vec<&str> = left.keys().copied().collect();
+        violations.push(violation(
+            "template.spec.stages[*].needs",
+            names.join(", "),
+            "these stages wait for each other in a cycle; remove one of the needs",
+        ));
+    }
+}
+
+fn resolve_stages(
+    spec: &WorkflowSpec,
+    template: &WorkflowTemplateSpec,
+    catalog: &Catalog,
+    violations: &mut Vec<Violation>,
+) -> Vec<RunStage> {
+    let mut stages = Vec::new();
+    for (index, stage) in template.stages.iter().enumerate() {
+        let change = spec
+            .stages
+            .iter()
+            .enumerate()
+            .find(|(_, change)| change.name == stage.name);
+        stages.extend(resolve_stage(index, stage, change, template, catalog, violations));
+    }
+    stages
+}
+
+fn resolve_stage(
+    index: usize,
+    stage: &StageSpec,
+    change: Option<(usize, &StageOverride)>,
+    template: &WorkflowTemplateSpec,
+    catalog: &Catalog,
+    violations: &mut Vec<Violation>,
+) -> Option<RunStage> {
+    let changed_agent = change.and_then(|(at, change)| change.agent.as_ref().map(|agent| (at, agent)));
+    let (field, agent_name) = match changed_agent {
+        Some((at, agent)) => (format!("spec.stages[{at}].agent"), agent),
+        None => (
+            format!("template.spec.stages[name={}].agent", stage.name),
+            &stage.agent,
+        ),
+    };
+    let Some(agent) = catalog.agents.get(agent_name) else {
+        let remedy = choices(
+            catalog.agents.keys(),
+            "there is none in this namespace or the release's",
+        );
+        violations.push(violation(field, agent_name, format!("no such Agent; {remedy}")));
+        return None;
+    };
+    if agent.requires.contains(&Requirement::Registry) && !catalog.registry {
+        violations.push(violation(
+            field,
+            agent_name,
+            "this agent pushes images and the installation names no registry; set the chart's value registry.host to one \
+             that the nodes can pull from",
+        ));
+    }
+    let mut payload = stage.payload.clone();
+    payload.extend(
+        change
+            .and_then(|(_, change)| change.payload.clone())
+            .unwrap_or_default(),
+    );
+    check_payload(&stage.name, agent_name, agent, &payload, violations);
+    Some(RunStage {
+        name: stage.name.clone(),
+        needs: needs(template, index),
+        phase: stage.phase,
+        timeout_seconds: change
+            .and_then(|(_, change)| change.timeout_seconds)
+            .unwrap_or(stage.timeout_seconds),
+        retries: change
+            .and_then(|(_, change)| change.retries)
+            .unwrap_or(stage.retries),
+        payload,
+        agent: run_agent(agent_name, agent),
+    })
+}
+
+fn check_payload(
+    stage: &str,
+    agent_name: &str,
+    agent: &AgentSpec,
+    payload: &Map<String, Value>,
+    violations: &mut Vec<Violation>,
+) {
+    let Some(schema) = &agent.payload_schema else {
+        return;
+    };
+    match jsonschema::validator_for(&Value::Object(schema.clone())) {
+        Err(error) => violations.push(violation(
+            format!("Agent {agent_name}: spec.payloadSchema"),
+            "",
+            format!("is not a JSON Schema: {error}; correct the Agent"),
+        )),
+        Ok(validator) => {
+            let payload = Value::Object(payload.clone());
+            for error in validator.iter_errors(&payload).take(8) {
+                let path = error.instance_path().to_string().replace('/', ".");
+                violations.push(violation(
+                    format!("stages[name={stage}].payload{path}"),
+                    stagecraft_api::error::truncate(&error.instance().to_string(), 80),
+                    format!("{error}; see payloadSchema of Agent {agent_name}"),
+                ));
+            }
+        }
+    }
+}
+
+fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
+    let AgentSpec {
+        description: _,
+        version,
+        image,
+        command,
+        env,
+        resources,
+        payload_schema: _,
+        outputs_schema,
+        requires: _,
+    } = agent.clone();
+    RunAgent {
+        name: name.to_owned(),
+        version,
+        image,
+        command,
+        env,
+        resources,
+        outputs_schema,
+    }
+}

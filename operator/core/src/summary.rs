@@ -1,0 +1,166 @@
+//! What people read: phase, stage, progress, message and conditions, all derived from the stages.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use stagecraft_api::condition::{ACCEPTED, PROGRESSING, Reason, SUCCEEDED};
+use stagecraft_api::error::truncate;
+use stagecraft_api::limit;
+use stagecraft_api::moment::Moment;
+use stagecraft_api::run::Run;
+use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+
+/// Fills in everything that follows from the stages of a Workflow that runs.
+pub fn summarize(status: &mut WorkflowStatus, run: &Run, now: Moment) {
+    let stages: Vec<&StageStatus> = run
+        .stages
+        .iter()
+        .filter_map(|stage| status.stages.iter().find(|known| known.name == stage.name))
+        .collect();
+    let done = stages
+        .iter()
+        .filter(|stage| stage.phase == StagePhase::Succeeded)
+        .count();
+    let progress = format!("{done}/{}", stages.len());
+    let failed = stages
+        .iter()
+        .find(|stage| stage.phase == StagePhase::Failed)
+        .copied()
+        .cloned();
+    let busy = stages
+        .iter()
+        .any(|stage| matches!(stage.phase, StagePhase::Running | StagePhase::Waiting));
+    let current = current(&stages).cloned();
+    status.progress = progress;
+
+    if done == run.stages.len() {
+        end(
+            status,
+            WorkflowPhase::Completed,
+            format!("all {done} stages succeeded"),
+            now,
+        );
+    } else if let (Some(failed), false) = (&failed, busy) {
+        end(
+            status,
+            WorkflowPhase::Failed,
+            format!("stage {} failed: {}", failed.name, failed.message),
+            now,
+        );
+    } else if let Some(current) = current {
+        go_on(status, run, &current, now);
+    }
+}
+
+/// The stage that a person would name: one that runs, else one that waits, else the next.
+fn current<'a>(stages: &[&'a StageStatus]) -> Option<&'a StageStatus> {
+    let first = |phase| stages.iter().find(|stage| stage.phase == phase).copied();
+    first(StagePhase::Running)
+        .or_else(|| first(StagePhase::Waiting))
+        .or_else(|| first(StagePhase::Pending))
+}
+
+fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, now: Moment) {
+    let begun = current.phase != StagePhase::Pending || current.attempt > 0;
+    if begun {
+        status.phase = run
+            .stage(&current.name)
+            .map_or(WorkflowPhase::Running, |stage| stage.phase);
+    } else if status.phase == WorkflowPhase::Pending {
+        status.phase = WorkflowPhase::Initialized;
+    }
+    status.stage.clone_from(&current.name);
+    status.message = truncate(
+        &format!("{}: {}", current.name, current.message),
+        limit::MESSAGE_BYTES,
+    );
+    let reason = match current.phase {
+        StagePhase::Running if current.message.starts_with("attempt ") => Reason::StageRunning,
+        StagePhase::Running => Reason::StagePending,
+        StagePhase::Waiting => Reason::Backoff,
+        StagePhase::Pending if current.message.is_empty() => Reason::Pending,
+        StagePhase::Pending | StagePhase::Succeeded | StagePhase::Failed => Reason::Limit,
+    };
+    let message = status.message.clone();
+    set(status, PROGRESSING, "True", reason, &message, now);
+    set(status, SUCCEEDED, "Unknown", reason, &message, now);
+}
+
+/// Ends a Workflow. Nothing changes it afterwards.
+pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: String, now: Moment) {
+    let (reason, succeeded) = match phase {
+        WorkflowPhase::Completed => (Reason::Completed, "True"),
+        _ => (Reason::Failed, "False"),
+    };
+    status.phase = phase;
+    status.stage.clear();
+    status.message = truncate(&message, limit::MESSAGE_BYTES);
+    status.finished_at = Some(now);
+    let message = status.message.clone();
+    set(status, PROGRESSING, "False", reason, &message, now);
+    set(status, SUCCEEDED, succeeded, reason, &message, now);
+}
+
+/// Says that a Workflow can or cannot run as it stands.
+pub fn accept(status: &mut WorkflowStatus, problems: Option<&str>, generation: i64, now: Moment) {
+    status.observed_generation = Some(generation);
+    match problems {
+        None => set(
+            status,
+            ACCEPTED,
+            "True",
+            Reason::Valid,
+            "the request can run",
+            now,
+        ),
+        Some(problems) => {
+            status.phase = WorkflowPhase::Pending;
+            status.message = truncate(&format!("not accepted: {problems}"), limit::MESSAGE_BYTES);
+            set(status, ACCEPTED, "False", Reason::Invalid, problems, now);
+            let wait = "waits until the request or what it refers to is corrected; see condition Accepted";
+            set(status, PROGRESSING, "False", Reason::Invalid, wait, now);
+            set(status, SUCCEEDED, "Unknown", Reason::Invalid, wait, now);
+        }
+    }
+}
+
+/// Longest message of a condition, in bytes: Accepted lists every violation.
+const CONDITION_BYTES: usize = 4096;
+
+/// Sets a condition; its transition time moves only when its status does.
+pub fn set(
+    status: &mut WorkflowStatus,
+    type_: &str,
+    value: &str,
+    reason: Reason,
+    message: &str,
+    now: Moment,
+) {
+    let before = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_);
+    let last_transition_time = match before {
+        Some(before) if before.status == value => before.last_transition_time.clone(),
+        _ => Time(whole_second(now)),
+    };
+    let condition = Condition {
+        type_: type_.to_owned(),
+        status: value.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: truncate(message, CONDITION_BYTES),
+        observed_generation: status.observed_generation,
+        last_transition_time,
+    };
+    match status
+        .conditions
+        .iter_mut()
+        .find(|condition| condition.type_ == type_)
+    {
+        Some(place) => *place = condition,
+        None => status.conditions.push(condition),
+    }
+}
+
+/// Kubernetes keeps condition times to the second; anything finer would differ from what is read back.
+fn whole_second(now: Moment) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(now.timestamp().as_second()).unwrap_or(now.timestamp())
+}

@@ -1,0 +1,210 @@
+//! The loop: observe, plan, apply, until there is nothing left to do.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt as _};
+use stagecraft_api::run::Run;
+use stagecraft_api::{Digest, Moment, Workflow};
+use stagecraft_core::{Settings, plan};
+
+use crate::apply::{Applied, ApplyError, apply};
+use crate::children::Children;
+use crate::gateway::Gateway;
+use crate::install;
+use crate::job::PodSettings;
+use crate::metrics::Metrics;
+use crate::observe::{Agents, ObserveError, Templates, observe};
+use crate::queue::Queue;
+use crate::results::Results;
+use crate::written::Written;
+
+/// A Workflow that may not be decodable: one of those must not stop the others.
+pub type Guarded = DeserializeGuard<Workflow>;
+
+/// Everything that a reconciliation needs.
+pub struct Context {
+    pub client: Client,
+    /// Namespace of the release.
+    pub namespace: String,
+    pub settings: Settings,
+    pub pod: PodSettings,
+    pub jobs: Arc<Children<Job>>,
+    pub pods: Arc<Children<Pod>>,
+    pub agents: Agents,
+    pub templates: Templates,
+    pub store: Store<Guarded>,
+    pub written: Written,
+    pub runs: Runs,
+    pub results: Arc<Results>,
+    pub queue: Arc<Queue>,
+    pub gateway: Arc<Gateway>,
+    pub recorder: Recorder,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// Every Workflow that can be decoded.
+    pub fn workflows(&self) -> Vec<Arc<Workflow>> {
+        self.store
+            .state()
+            .into_iter()
+            .filter_map(|object| object.0.clone().ok())
+            .map(Arc::new)
+            .collect()
+    }
+}
+
+/// Runs by digest: immutable, so a copy is as good as the ConfigMap.
+#[derive(Debug, Default)]
+pub struct Runs(Mutex<HashMap<Digest, Run>>);
+
+/// More than these are dropped and read again when needed.
+const RUNS: usize = 2_000;
+
+impl Runs {
+    pub fn get(&self, digest: &Digest) -> Option<Run> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .cloned()
+    }
+
+    pub fn insert(&self, digest: Digest, run: Run) {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.len() >= RUNS {
+            runs.clear();
+        }
+        runs.insert(digest, run);
+    }
+}
+
+/// What went wrong in one reconciliation. It is tried again after a backoff.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("observing failed")]
+    Observe(#[from] ObserveError),
+    #[error("applying failed")]
+    Apply(#[from] ApplyError),
+    #[error("an undecodable Workflow could not be marked")]
+    Mark(#[source] kube::Error),
+}
+
+impl ReconcileError {
+    /// For metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Apply(_) => "apply",
+            Self::Mark(_) => "mark",
+        }
+    }
+}
+
+/// Runs the loop until `shutdown`.
+pub async fn run(
+    controller: Controller<Guarded>,
+    context: Arc<Context>,
+    triggers: impl Stream<Item = ObjectRef<Guarded>> + Send + 'static,
+    concurrency: u16,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    controller
+        .with_config(controller::Config::default().concurrency(concurrency))
+        .reconcile_on(triggers)
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, after_error, context)
+        .for_each(|outcome| async move {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "reconciliation ended");
+            }
+        })
+        .await;
+}
+
+/// Most turns of one reconciliation. A Workflow needs three at the most; the rest wait for their next turn.
+const TURNS: usize = 8;
+
+async fn reconcile(
+    object: Arc<Guarded>,
+    context: Arc<Context>,
+) -> Result<controller::Action, ReconcileError> {
+    let timer = context.metrics.reconcile.start_timer();
+    let outcome = match &object.0 {
+        Ok(workflow) => reconcile_workflow(Arc::new(workflow.clone()), &context).await,
+        Err(invalid) => install::mark_undecodable(&context, invalid)
+            .await
+            .map_err(ReconcileError::Mark),
+    };
+    timer.observe_duration();
+    outcome
+}
+
+async fn reconcile_workflow(
+    watched: Arc<Workflow>,
+    context: &Context,
+) -> Result<controller::Action, ReconcileError> {
+    if watched.metadata.deletion_timestamp.is_some() {
+        return Ok(controller::Action::await_change());
+    }
+    let mut workflow = context.written.latest(watched);
+    let mut live = BTreeSet::new();
+    for _ in 0..TURNS {
+        let observation = observe(context, &workflow, &live).await?;
+        let planned = plan(&observation, &context.settings);
+        let wake_at = planned.wake_at;
+        match apply(context, &workflow, planned).await? {
+            Applied::Look(stages) => live.extend(stages),
+            Applied::Stored(updated) => {
+                workflow = updated;
+                live.clear();
+            }
+            Applied::Outrun => return Ok(controller::Action::requeue(OUTRUN)),
+            Applied::Done => return Ok(rest(context, &workflow, wake_at)),
+        }
+    }
+    Ok(controller::Action::requeue(OUTRUN))
+}
+
+/// When somebody else wrote first: the watch brings it; this is for when it does not.
+const OUTRUN: Duration = Duration::from_millis(100);
+/// How often results are asked for while the stream is out of reach.
+const DEAF: Duration = Duration::from_secs(2);
+
+fn rest(context: &Context, workflow: &Workflow, wake_at: Option<Moment>) -> controller::Action {
+    let running = workflow
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.phase.is_terminal());
+    let wait = wake_at.map(|at| Duration::from_millis(at.millis_since(Moment::now()).max(10)));
+    let wait = if running && context.results.is_deaf() {
+        Some(wait.map_or(DEAF, |wait| wait.min(DEAF)))
+    } else {
+        wait
+    };
+    wait.map_or_else(controller::Action::await_change, controller::Action::requeue)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the controller hands these over by value"
+)]
+fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> controller::Action {
+    context.metrics.errors.with_label_values(&[error.reason()]).inc();
+    tracing::warn!(
+        workflow = object.name_any(),
+        namespace = object.namespace().unwrap_or_default(),
+        error = error as &dyn std::error::Error,
+        "reconciliation failed; trying again"
+    );
+    controller::Action::requeue(Duration::from_secs(1))
+}

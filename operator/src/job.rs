@@ -1,0 +1,223 @@
+//! The one place that makes a stage's Job. ARCHITECTURE.md, "A stage Pod", is its description.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::Resource as _;
+use serde_json::{Value, json};
+use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::protocol::AUDIENCE;
+use stagecraft_api::run::RunAgent;
+use stagecraft_api::{Workflow, label, name};
+
+/// What every stage Pod of this installation has in common.
+#[derive(Clone, Debug)]
+pub struct PodSettings {
+    pub runner_image: String,
+    pub runner_pull_policy: String,
+    /// `https://NAME.NAMESPACE.svc:PORT`: the name stands in the gateway's certificate.
+    pub gateway_url: String,
+    /// ClusterIP and port: stage Pods need no DNS.
+    pub gateway_address: String,
+    /// Certificate authority of the gateway, as PEM.
+    pub gateway_ca: String,
+    pub log_format: String,
+}
+
+/// UID of the runner's container.
+const RUNNER_UID: i64 = 65_532;
+/// UID of the agent's container, forced upon every image.
+const AGENT_UID: i64 = 65_533;
+/// Group of the volumes that both share.
+const SHARED_GID: i64 = 65_531;
+/// How long a Pod may take to hand in its work when it has to go, in seconds.
+const GRACE_SECONDS: i64 = 120;
+const RUNNER_URL: &str = "http://127.0.0.1:9411";
+/// SDKs refuse to start without a key; the real one never leaves the gateway.
+const PLACEHOLDER_KEY: &str = "held-by-the-stagecraft-gateway";
+
+/// Why a Job cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("the Workflow has no UID")]
+    NoOwner,
+    #[error("the Job could not be put together")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// The Job of one attempt.
+pub fn job(
+    workflow: &Workflow,
+    agent: &RunAgent,
+    task: &TaskEnvelope,
+    settings: &PodSettings,
+) -> Result<Job, JobError> {
+    let owner = workflow.controller_owner_ref(&()).ok_or(JobError::NoOwner)?;
+    let labels = labels(task);
+    let job = json!({
+        "metadata": {
+            "name": name::job(&task.workflow.name, &task.attempt),
+            "namespace": task.workflow.namespace,
+            "labels": labels,
+            "annotations": {label::ENVELOPE: serde_json::to_string(task)?},
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": pod(agent, task, settings),
+            },
+        },
+    });
+    Ok(serde_json::from_value(job)?)
+}
+
+fn labels(task: &TaskEnvelope) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (label::MANAGED_BY, label::MANAGED_BY_VALUE.to_owned()),
+        (label::WORKFLOW, task.workflow.name.clone()),
+        (label::WORKFLOW_UID, task.attempt.workflow_uid.clone()),
+        (label::STAGE, task.attempt.stage.clone()),
+        (label::ATTEMPT, task.attempt.attempt.to_string()),
+        (label::AGENT, task.payload.agent().to_owned()),
+    ])
+}
+
+fn pod(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings) -> Value {
+    json!({
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "fsGroup": SHARED_GID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [runner(settings)],
+        "containers": [agent_container(agent, task, settings)],
+        "volumes": [
+            {"name": "stagecraft", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "work", "emptyDir": {}},
+            {"name": "state", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "token", "projected": {"defaultMode": 0o400, "sources": [
+                {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+            ]}},
+        ],
+    })
+}
+
+fn security_context(uid: i64) -> Value {
+    json!({
+        "runAsUser": uid,
+        "runAsGroup": uid,
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    })
+}
+
+/// The sidecar: a native one, so that it starts first, ends last and is restarted by itself.
+fn runner(settings: &PodSettings) -> Value {
+    json!({
+        "name": "runner",
+        "image": settings.runner_image,
+        "imagePullPolicy": settings.runner_pull_policy,
+        "restartPolicy": "Always",
+        "command": ["/usr/local/bin/stagecraft-runner", "serve"],
+        "lifecycle": {"postStart": {"exec": {"command": ["/usr/local/bin/stagecraft-runner", "await-ready"]}}},
+        "env": [
+            {"name": "STAGECRAFT_GATEWAY_URL", "value": settings.gateway_url},
+            {"name": "STAGECRAFT_GATEWAY_ADDRESS", "value": settings.gateway_address},
+            {"name": "STAGECRAFT_GATEWAY_CA", "value": settings.gateway_ca},
+            {"name": "STAGECRAFT_TOKEN_FILE", "value": "/var/run/secrets/stagecraft/token/token"},
+            {"name": "STAGECRAFT_LOG_FORMAT", "value": settings.log_format},
+        ],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": security_context(RUNNER_UID),
+        "volumeMounts": [
+            {"name": "stagecraft", "mountPath": "/stagecraft"},
+            {"name": "work", "mountPath": "/work"},
+            {"name": "state", "mountPath": "/state"},
+            {"name": "token", "mountPath": "/var/run/secrets/stagecraft/token", "readOnly": true},
+        ],
+    })
+}
+
+fn agent_container(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings) -> Value {
+    let mut command = vec!["/stagecraft/bin/stagecraft-launcher".to_owned(), "--".to_owned()];
+    command.extend(task.command.iter().cloned());
+    let (image, pull_policy) = match &agent.image {
+        Some(image) => (image, "IfNotPresent"),
+        None => (&settings.runner_image, settings.runner_pull_policy.as_str()),
+    };
+    json!({
+        "name": "agent",
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": command,
+        "workingDir": "/work/workspace",
+        "env": agent_environment(agent),
+        "resources": resources(agent),
+        "securityContext": security_context(AGENT_UID),
+        "volumeMounts": [
+            {"name": "stagecraft", "mountPath": "/stagecraft", "readOnly": true},
+            {"name": "work", "mountPath": "/work"},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    })
+}
+
+/// The contract's variables come last and so win over the Agent's own.
+fn agent_environment(agent: &RunAgent) -> Vec<Value> {
+    let contract = [
+        ("STAGECRAFT_TASK", "/stagecraft/task.json"),
+        ("STAGECRAFT_WORKSPACE", "/work/workspace"),
+        ("STAGECRAFT_RESULT", "/work/result.json"),
+        ("STAGECRAFT_RUNNER_URL", RUNNER_URL),
+        ("HOME", "/work/home"),
+        ("TMPDIR", "/tmp"),
+        ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9411/anthropic"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:9411/openai/v1"),
+        ("ANTHROPIC_API_KEY", PLACEHOLDER_KEY),
+        ("OPENAI_API_KEY", PLACEHOLDER_KEY),
+    ];
+    let own = agent
+        .env
+        .iter()
+        .filter(|variable| !contract.iter().any(|(name, _)| *name == variable.name));
+    own.map(|variable| json!({"name": variable.name, "value": variable.value}))
+        .chain(
+            contract
+                .iter()
+                .map(|(name, value)| json!({"name": name, "value": value})),
+        )
+        .collect()
+}
+
+fn resources(agent: &RunAgent) -> Value {
+    let with_defaults = |given: &BTreeMap<String, String>, defaults: &[(&str, &str)]| {
+        let mut all: BTreeMap<String, String> = defaults
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        all.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+        all
+    };
+    let mut requests = with_defaults(&agent.resources.requests, &[("cpu", "50m"), ("memory", "64Mi")]);
+    let limits = with_defaults(&agent.resources.limits, &[("memory", "1Gi")]);
+    // A request over its limit is refused; a small limit without a request means a small request.
+    for (name, limit) in &limits {
+        if !agent.resources.requests.contains_key(name) && agent.resources.limits.contains_key(name) {
+            requests.insert(name.clone(), limit.clone());
+        }
+    }
+    json!({"requests": requests, "limits": limits})
+}

@@ -1,0 +1,317 @@
+//! The first half of the loop: collects what there is to see of one Workflow. Cheap from memory; live where the planner
+//! asked for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use kube::api::{Api, ListParams};
+use kube::{ResourceExt, runtime::reflector::Store};
+use stagecraft_api::run::{RUN_ENTRY, Run};
+use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
+use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
+use stagecraft_core::Observation;
+use stagecraft_core::admit::Usage;
+use stagecraft_core::observation::{AttemptEvidence, Identity, JobEvidence, ResultEvidence, RunEvidence};
+use stagecraft_core::resolve::Catalog;
+
+use crate::controller::Context;
+use crate::evidence;
+
+/// What keeps the operator from seeing.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("{what} could not be read")]
+    Read { what: &'static str, source: kube::Error },
+    #[error("the Workflow has no {0}")]
+    Incomplete(&'static str),
+}
+
+/// Sees one Workflow; the stages in `live` are read from the API server and asked for at the gateway.
+pub async fn observe(
+    context: &Context,
+    workflow: &Workflow,
+    live: &BTreeSet<String>,
+) -> Result<Observation, ObserveError> {
+    let identity = identity(workflow)?;
+    let status = workflow.status.clone().unwrap_or_default();
+    let run = run(context, &identity, &status).await?;
+    let mut attempts = BTreeMap::new();
+    for stage in status
+        .stages
+        .iter()
+        .filter(|stage| stage.phase == StagePhase::Running)
+    {
+        let key = AttemptKey {
+            workflow_uid: identity.uid.clone(),
+            stage: stage.name.clone(),
+            attempt: stage.attempt,
+        };
+        let seen = if live.contains(&stage.name) {
+            look(context, &identity, stage, &key).await?
+        } else {
+            glance(context, &identity, stage, &key).await?
+        };
+        attempts.insert(stage.name.clone(), seen);
+    }
+    Ok(Observation {
+        now: Moment::now(),
+        spec: workflow.spec.clone(),
+        run,
+        attempts,
+        open_jobs: context
+            .jobs
+            .all(&identity.uid)
+            .iter()
+            .filter_map(|job| evidence::open_job(job))
+            .collect(),
+        announced: context.results.of_workflow(&identity.uid),
+        usage: usage(context),
+        identity,
+        status,
+    })
+}
+
+fn identity(workflow: &Workflow) -> Result<Identity, ObserveError> {
+    Ok(Identity {
+        namespace: workflow
+            .namespace()
+            .ok_or(ObserveError::Incomplete("namespace"))?,
+        name: workflow.name_any(),
+        uid: workflow.uid().ok_or(ObserveError::Incomplete("UID"))?,
+        generation: workflow.metadata.generation.unwrap_or_default(),
+    })
+}
+
+fn usage(context: &Context) -> Usage {
+    if context.settings.max_running_stages.is_none() {
+        return Usage::default();
+    }
+    let workflows = context.workflows();
+    let running = workflows
+        .iter()
+        .map(|workflow| context.written.latest(workflow.clone()))
+        .filter_map(|workflow| workflow.status.clone())
+        .flat_map(|status| status.stages)
+        .filter(|stage| stage.phase == StagePhase::Running)
+        .count();
+    Usage {
+        running_stages: running,
+    }
+}
+
+/// From memory alone, but for the gateway while the result stream is out of reach.
+async fn glance(
+    context: &Context,
+    identity: &Identity,
+    stage: &StageStatus,
+    key: &AttemptKey,
+) -> Result<AttemptEvidence, ObserveError> {
+    let job = context.jobs.get(&identity.uid, &stage.job);
+    let pod = pod_of(context, identity, &stage.job);
+    let result = match context.results.get(key) {
+        Some(announced) => ResultEvidence::Some(Box::new(announced.result)),
+        None if context.results.is_deaf() => match ask(context, key).await {
+            ResultEvidence::None => ResultEvidence::Unknown,
+            answer => answer,
+        },
+        None => ResultEvidence::Unknown,
+    };
+    let job = match job {
+        Some(job) => {
+            let trouble = if pod.is_none() {
+                podless_trouble(context, &job).await?
+            } else {
+                None
+            };
+            evidence::of_job(&job, key, trouble)
+        }
+        None => JobEvidence::Missing {
+            seen_before: context.jobs.seen(&identity.uid, &stage.job),
+        },
+    };
+    Ok(AttemptEvidence {
+        job,
+        pod: pod.map(|pod| evidence::of_pod(&pod)),
+        result,
+        live: false,
+    })
+}
+
+/// Live, in an order that matters: a runner hands its result in before its Pod ends, so asking the gateway after having
+/// seen the end misses nothing.
+async fn look(
+    context: &Context,
+    identity: &Identity,
+    stage: &StageStatus,
+    key: &AttemptKey,
+) -> Result<AttemptEvidence, ObserveError> {
+    let read = |what| move |source| ObserveError::Read { what, source };
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let job = jobs.get_opt(&stage.job).await.map_err(read("the Job"))?;
+    let selector = format!(
+        "{}={},{}={},{}={}",
+        label::WORKFLOW_UID,
+        key.workflow_uid,
+        label::STAGE,
+        key.stage,
+        label::ATTEMPT,
+        key.attempt
+    );
+    let found = pods
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .map_err(read("the Pod"))?;
+    let pod = newest(found.items.into_iter().map(Arc::new));
+    let job = match job {
+        Some(job) => {
+            let trouble = if pod.is_none() {
+                podless_trouble(context, &job).await?
+            } else {
+                None
+            };
+            evidence::of_job(&job, key, trouble)
+        }
+        None => JobEvidence::Missing {
+            seen_before: context.jobs.seen(&identity.uid, &stage.job),
+        },
+    };
+    let result = ask(context, key).await;
+    Ok(AttemptEvidence {
+        job,
+        pod: pod.map(|pod| evidence::of_pod(&pod)),
+        result,
+        live: true,
+    })
+}
+
+async fn ask(context: &Context, key: &AttemptKey) -> ResultEvidence {
+    match context.gateway.result(key).await {
+        Ok(Some(result)) => ResultEvidence::Some(Box::new(result)),
+        Ok(None) => ResultEvidence::None,
+        Err(error) => ResultEvidence::Unavailable(error.to_string()),
+    }
+}
+
+fn pod_of(context: &Context, identity: &Identity, job: &str) -> Option<Arc<Pod>> {
+    let belongs = |pod: &Arc<Pod>| {
+        pod.labels()
+            .get("batch.kubernetes.io/job-name")
+            .is_some_and(|name| name == job)
+    };
+    newest(context.pods.all(&identity.uid).into_iter().filter(belongs))
+}
+
+fn newest(pods: impl Iterator<Item = Arc<Pod>>) -> Option<Arc<Pod>> {
+    pods.max_by_key(|pod| pod.creation_timestamp().map(|time| time.0))
+}
+
+/// Why a Job that is a while old has no Pod: quota, Pod Security, a missing service account. Only its Events tell.
+async fn podless_trouble(context: &Context, job: &Job) -> Result<Option<String>, ObserveError> {
+    let age = job
+        .creation_timestamp()
+        .map_or(0, |created| Moment::now().millis_since(Moment::new(created.0)));
+    if age < 1_500 || evidence::has_made_a_pod(job) {
+        return Ok(None);
+    }
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &job.namespace().unwrap_or_default());
+    let fields = format!(
+        "involvedObject.uid={},type=Warning",
+        job.uid().unwrap_or_default()
+    );
+    let listed = events
+        .list(&ListParams::default().fields(&fields))
+        .await
+        .map_err(|source| ObserveError::Read {
+            what: "the Job's Events",
+            source,
+        })?;
+    let message = listed.items.into_iter().rev().find_map(|event| event.message);
+    Ok(message.map(|message| format!("Kubernetes makes no Pod for the Job: {message}")))
+}
+
+async fn run(
+    context: &Context,
+    identity: &Identity,
+    status: &WorkflowStatus,
+) -> Result<RunEvidence, ObserveError> {
+    let Some(reference) = &status.run_ref else {
+        return Ok(RunEvidence::NotPinned(catalog(context, &identity.namespace)));
+    };
+    if status.phase.is_terminal() {
+        return Ok(RunEvidence::Lost("not needed any more".to_owned()));
+    }
+    if let Some(run) = context.runs.get(&reference.digest) {
+        return Ok(RunEvidence::Pinned(run));
+    }
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &identity.namespace);
+    let found = api
+        .get_opt(&reference.name)
+        .await
+        .map_err(|source| ObserveError::Read {
+            what: "the ConfigMap of the run",
+            source,
+        })?;
+    Ok(match found {
+        None => RunEvidence::Lost(format!("ConfigMap {} was deleted", reference.name)),
+        Some(found) => match decode_run(&found, reference) {
+            Ok(run) => {
+                context.runs.insert(reference.digest.clone(), run.clone());
+                RunEvidence::Pinned(run)
+            }
+            Err(reason) => RunEvidence::Lost(reason),
+        },
+    })
+}
+
+fn decode_run(found: &ConfigMap, reference: &RunRef) -> Result<Run, String> {
+    let RunRef { name, digest } = reference;
+    let text = found.data.as_ref().and_then(|data| data.get(RUN_ENTRY));
+    let text = text.ok_or_else(|| format!("ConfigMap {name} has no entry {RUN_ENTRY}"))?;
+    if Digest::of(text.as_bytes()) != *digest {
+        return Err(format!(
+            "ConfigMap {name} was changed: its digest is not {digest}"
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| format!("ConfigMap {name} cannot be decoded: {error}"))
+}
+
+/// The namespace's own objects over the release's.
+fn catalog(context: &Context, namespace: &str) -> Catalog {
+    let release = context.namespace.as_str();
+    let mut catalog = Catalog {
+        registry: context.settings.registry,
+        ..Catalog::default()
+    };
+    for namespace in [release, namespace] {
+        for template in in_namespace(&context.templates, namespace) {
+            let name = template.name_any();
+            if namespace == release && template.labels().contains_key(label::BUILT_IN) {
+                catalog.types.insert(name.clone(), template.spec.clone());
+            }
+            catalog.templates.insert(name, template.spec.clone());
+        }
+        for agent in in_namespace(&context.agents, namespace) {
+            catalog.agents.insert(agent.name_any(), agent.spec.clone());
+        }
+    }
+    catalog
+}
+
+fn in_namespace<K>(store: &Store<kube::core::DeserializeGuard<K>>, namespace: &str) -> Vec<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .into_iter()
+        .filter(|object| object.namespace().as_deref() == Some(namespace))
+        .filter_map(|object| object.0.clone().ok())
+        .collect()
+}
+
+/// Kinds that a Workflow refers to.
+pub type Agents = Store<kube::core::DeserializeGuard<Agent>>;
+pub type Templates = Store<kube::core::DeserializeGuard<WorkflowTemplate>>;

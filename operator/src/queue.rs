@@ -1,0 +1,164 @@
+//! The live queues in Redis. All of it may vanish at any moment: nothing here is ever the truth.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands as _, Script};
+use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::{AttemptKey, name, protocol};
+
+/// Why a queue operation did not happen. Never fatal.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    #[error("Redis did not answer in time")]
+    Timeout,
+    #[error("Redis refused")]
+    Redis(#[from] redis::RedisError),
+    #[error("the task could not be encoded")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Connection settings of Redis.
+#[derive(Clone)]
+pub struct RedisSettings {
+    pub url: String,
+    pub password: String,
+}
+
+impl RedisSettings {
+    /// A client with the password filled in, so that it never stands in a URL.
+    pub fn client(&self) -> Result<redis::Client, redis::RedisError> {
+        use redis::IntoConnectionInfo as _;
+        let mut info = self.url.as_str().into_connection_info()?;
+        if !self.password.is_empty() {
+            let settings = info.redis_settings().clone().set_password(self.password.clone());
+            info = info.set_redis_settings(settings);
+        }
+        redis::Client::open(info)
+    }
+}
+
+/// The operator's side of the task streams.
+pub struct Queue {
+    connection: ConnectionManager,
+    healthy: AtomicBool,
+}
+
+/// Longest wait for Redis on the way of a Workflow.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Queue {
+    /// Never fails: a Redis that is away is tried again at each use.
+    pub fn new(settings: &RedisSettings) -> Result<Self, redis::RedisError> {
+        let config = redis::aio::ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        let connection = ConnectionManager::new_lazy_with_config(settings.client()?, config)?;
+        Ok(Self {
+            connection,
+            healthy: AtomicBool::new(true),
+        })
+    }
+
+    /// Whether the latest operation reached Redis.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Adds a task unless it is there.
+    pub async fn announce(&self, task: &TaskEnvelope) -> Result<(), QueueError> {
+        let agent = task.payload.agent();
+        let envelope = serde_json::to_string(task)?;
+        let script = Script::new(protocol::ADD_TASK);
+        let mut invocation = script.prepare_invoke();
+        invocation
+            .key(name::tasks(agent))
+            .key(name::task_ids(agent))
+            .key(name::task_agents())
+            .arg(agent)
+            .arg(task.attempt.to_string())
+            .arg(envelope)
+            .arg(name::WORKERS);
+        let mut connection = self.connection.clone();
+        self.bounded(async { invocation.invoke_async::<String>(&mut connection).await })
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a task out, and its announced results.
+    pub async fn remove(&self, agent: &str, key: &AttemptKey, results: &[String]) -> Result<(), QueueError> {
+        let script = Script::new(protocol::REMOVE_TASK);
+        let mut invocation = script.prepare_invoke();
+        invocation
+            .key(name::tasks(agent))
+            .key(name::task_ids(agent))
+            .arg(key.to_string())
+            .arg(name::WORKERS);
+        let mut acknowledge = redis::pipe();
+        acknowledge.atomic();
+        if !results.is_empty() {
+            acknowledge
+                .xack(name::results(), name::OPERATOR, results)
+                .ignore();
+            acknowledge.xdel(name::results(), results).ignore();
+        }
+        let mut connection = self.connection.clone();
+        self.bounded(async {
+            if !results.is_empty() {
+                acknowledge.query_async::<()>(&mut connection).await?;
+            }
+            invocation.invoke_async::<i64>(&mut connection).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes everything that belongs to one Workflow.
+    pub async fn purge(&self, workflow_uid: &str) -> Result<(), QueueError> {
+        let mut connection = self.connection.clone();
+        let prefix = format!("{workflow_uid}/");
+        self.bounded(async {
+            let _: () = connection.del(name::events(workflow_uid)).await?;
+            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
+            for agent in agents {
+                let ids: Vec<(String, String)> = connection.hgetall(name::task_ids(&agent)).await?;
+                for (key, id) in ids.into_iter().filter(|(key, _)| key.starts_with(&prefix)) {
+                    let mut pipe = redis::pipe();
+                    pipe.atomic();
+                    pipe.xack(name::tasks(&agent), name::WORKERS, &[&id]).ignore();
+                    pipe.xdel(name::tasks(&agent), &[&id]).ignore();
+                    pipe.hdel(name::task_ids(&agent), key).ignore();
+                    let _: () = pipe.query_async(&mut connection).await?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Length of each task stream, by agent.
+    pub async fn depths(&self) -> Result<Vec<(String, i64)>, QueueError> {
+        let mut connection = self.connection.clone();
+        self.bounded(async {
+            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
+            let mut depths = Vec::with_capacity(agents.len());
+            for agent in agents {
+                let depth: i64 = connection.xlen(name::tasks(&agent)).await?;
+                depths.push((agent, depth));
+            }
+            Ok(depths)
+        })
+        .await
+    }
+
+    async fn bounded<T>(&self, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, QueueError> {
+        let outcome = match tokio::time::timeout(TIMEOUT * 4, work).await {
+            Ok(outcome) => outcome.map_err(QueueError::Redis),
+            Err(_) => Err(QueueError::Timeout),
+        };
+        self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
+        outcome
+    }
+}

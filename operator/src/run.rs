@@ -1,0 +1,352 @@
+//! Wires the operator and runs it while it leads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Controller;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use stagecraft_api::protocol::GATEWAY_PORT;
+use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_core::Settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::RunArguments;
+use crate::children::{self, Children};
+use crate::controller::{self, Context, Guarded};
+use crate::gateway::{Gateway, GatewaySettings};
+use crate::job::PodSettings;
+use crate::leader::Election;
+use crate::metrics::Metrics;
+use crate::queue::{Queue, RedisSettings};
+use crate::results::{self, Results};
+use crate::status_server::{self, Status};
+use crate::{install, sweep};
+
+/// Runs until SIGTERM or until the lease is lost.
+pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
+    let client = client().await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let ready = Arc::new(AtomicBool::new(false));
+    let status = Status {
+        metrics: metrics.clone(),
+        ready: ready.clone(),
+    };
+    let server = tokio::spawn(status_server::serve(arguments.listen, status));
+
+    let pod = pod_settings(&client, &arguments).await?;
+    ready.store(true, Ordering::Relaxed);
+    let stop = stop_signal()?;
+    let election = Election::new(client.clone(), &arguments.namespace, &arguments.pod_name);
+    tokio::select! {
+        () = election.win() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    tracing::info!(identity = arguments.pod_name, "leading");
+    metrics.leader.set(1);
+
+    let work = lead(client, &arguments, pod, metrics, stop.clone());
+    tokio::pin!(work);
+    let outcome = tokio::select! {
+        outcome = &mut work => outcome,
+        () = election.keep() => Err(anyhow!("leadership was lost; starting anew")),
+        outcome = server => Err(anyhow!("the status server ended: {outcome:?}")),
+    };
+    if outcome.is_ok() {
+        election.release().await;
+    }
+    outcome
+}
+
+/// A client that repeats nothing by itself: a Job is never blindly created twice, and the loop has its own backoff.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer()
+        .await
+        .context("no Kubernetes configuration")?;
+    config.default_retry = false;
+    Client::try_from(config).context("no Kubernetes client")
+}
+
+/// Ends at SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(token)
+}
+
+/// Waits for the gateway's Service: its ClusterIP is what stage Pods are given.
+async fn pod_settings(client: &Client, arguments: &RunArguments) -> anyhow::Result<PodSettings> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &arguments.namespace);
+    let name = &arguments.gateway_service;
+    let address = loop {
+        match services.get(name).await {
+            Ok(service) => match service.spec.and_then(|spec| spec.cluster_ip) {
+                Some(address) if address != "None" => break address,
+                _ => return Err(anyhow!("Service {name} has no ClusterIP; stage Pods need one")),
+            },
+            Err(error) => {
+                tracing::warn!(%error, service = name, "the gateway's Service cannot be read; trying again")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let ca = std::fs::read_to_string(&arguments.gateway_ca_file).with_context(|| {
+        format!(
+            "the gateway's CA {} cannot be read",
+            arguments.gateway_ca_file.display()
+        )
+    })?;
+    Ok(PodSettings {
+        runner_image: arguments.runner_image.clone(),
+        runner_pull_policy: arguments.runner_pull_policy.clone(),
+        gateway_url: gateway_url(arguments),
+        gateway_address: format!("{address}:{GATEWAY_PORT}"),
+        gateway_ca: ca,
+        log_format: "json".to_owned(),
+    })
+}
+
+fn gateway_url(arguments: &RunArguments) -> String {
+    format!(
+        "https://{}.{}.svc:{GATEWAY_PORT}",
+        arguments.gateway_service, arguments.namespace
+    )
+}
+
+/// Everything that the leader does.
+async fn lead(
+    client: Client,
+    arguments: &RunArguments,
+    pod: PodSettings,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    install::built_ins(&client, &arguments.namespace)
+        .await
+        .context("the built-ins cannot be installed")?;
+    let redis = RedisSettings {
+        url: arguments.redis_url.clone(),
+        password: arguments.redis_password.clone(),
+    };
+    let gateway = Gateway::new(GatewaySettings {
+        url: gateway_url(arguments),
+        ca_file: arguments.gateway_ca_file.clone(),
+        token_file: arguments.gateway_token_file.clone(),
+    })?;
+    let settings = Settings {
+        registry: !arguments.registry_host.is_empty(),
+        max_running_stages: (arguments.max_running_stages > 0).then_some(arguments.max_running_stages),
+        ..Settings::default()
+    };
+
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let (wake, triggers) = unbounded();
+    let (jobs, pods) = (Arc::new(Children::default()), Arc::new(Children::default()));
+    let workflows = controller.store();
+    let (agents, templates) = (
+        watch_catalog::<Agent>(&client, workflows.clone(), wake.clone()).await?,
+        watch_catalog::<WorkflowTemplate>(&client, workflows.clone(), wake.clone()).await?,
+    );
+    watch_children(&client, jobs.clone(), wake.clone()).await?;
+    watch_children(&client, pods.clone(), wake.clone()).await?;
+
+    let results = Arc::new(Results::default());
+    let context = Arc::new(Context {
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: "stagecraft-operator".to_owned(),
+                instance: Some(arguments.pod_name.clone()),
+            },
+        ),
+        client: client.clone(),
+        namespace: arguments.namespace.clone(),
+        settings,
+        pod,
+        jobs,
+        pods,
+        agents,
+        templates,
+        store: workflows,
+        written: crate::written::Written::default(),
+        runs: controller::Runs::default(),
+        results: results.clone(),
+        queue: Arc::new(Queue::new(&redis).context("the URL of Redis is not valid")?),
+        gateway: Arc::new(gateway),
+        metrics,
+    });
+    let helpers = [
+        tokio::spawn(results::listen(
+            results,
+            redis,
+            arguments.pod_name.clone(),
+            wake.clone(),
+        )),
+        tokio::spawn(sweep::sweep(context.clone())),
+        tokio::spawn(watch_deletions(client.clone(), context.clone())),
+        tokio::spawn(measure(context.clone())),
+    ];
+    controller::run(
+        controller,
+        context,
+        triggers,
+        arguments.concurrency,
+        stop.cancelled_owned(),
+    )
+    .await;
+    for helper in helpers {
+        helper.abort();
+    }
+    Ok(())
+}
+
+/// Follows Jobs or Pods. The first list is complete before anything is reconciled: a Job that is merely not seen yet must
+/// not look lost.
+async fn watch_children<K>(
+    client: &Client,
+    children: Arc<Children<K>>,
+    wake: UnboundedSender<ObjectRef<Guarded>>,
+) -> anyhow::Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().labels(&children::selector());
+    let mut events = watch(Api::<K>::all(client.clone()), config)
+        .default_backoff()
+        .boxed();
+    let (first, listed) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    for reference in children.observe(&event) {
+                        if wake.unbounded_send(reference).is_err() {
+                            return;
+                        }
+                    }
+                    if let (Event::InitDone, Some(first)) =
+                        (&event, first.take_if(|_| matches!(event, Event::InitDone)))
+                    {
+                        let _ = first.send(());
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
+            }
+        }
+    });
+    listed.await.context("the first list did not arrive")
+}
+
+/// Follows Agents or templates, and wakes the Workflows that wait for one.
+async fn watch_catalog<K>(
+    client: &Client,
+    workflows: Store<Guarded>,
+    wake: UnboundedSender<ObjectRef<Guarded>>,
+) -> anyhow::Result<Store<DeserializeGuard<K>>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let api = Api::<DeserializeGuard<K>>::all(client.clone());
+    let mut changes = watch(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    tokio::spawn(async move {
+        loop {
+            match changes.try_next().await {
+                Ok(Some(_)) => {
+                    for reference in workflows.state().iter().filter_map(|object| not_accepted(object)) {
+                        if wake.unbounded_send(reference).is_err() {
+                            return;
+                        }
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
+            }
+        }
+    });
+    reader
+        .wait_until_ready()
+        .await
+        .context("the first list did not arrive")?;
+    Ok(reader)
+}
+
+fn not_accepted(object: &Guarded) -> Option<ObjectRef<Guarded>> {
+    let workflow = object.0.as_ref().ok()?;
+    let status = workflow.status.as_ref();
+    let waits = status.is_none_or(|status| status.run_ref.is_none() && !status.phase.is_terminal());
+    waits.then(|| children::reference(workflow))
+}
+
+/// Puts away at once what a deleted Workflow leaves; the sweep catches what is missed here.
+async fn watch_deletions(client: Client, context: Arc<Context>) {
+    let api = Api::<Guarded>::all(client);
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        if let Ok(Event::Delete(object)) = event
+            && let Some(uid) = object.uid()
+        {
+            sweep::purge(&context, &uid).await;
+        }
+    }
+}
+
+/// Keeps the gauges fresh.
+async fn measure(context: Arc<Context>) {
+    loop {
+        if let Ok(depths) = context.queue.depths().await {
+            for (agent, depth) in depths {
+                context
+                    .metrics
+                    .queue_depth
+                    .with_label_values(&[&agent])
+                    .set(depth);
+            }
+        }
+        context
+            .metrics
+            .redis_up
+            .set(i64::from(context.queue.is_healthy()));
+        context.metrics.workflows.reset();
+        for workflow in context.workflows() {
+            let phase = phase(&workflow);
+            context.metrics.workflows.with_label_values(&[phase]).inc();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+fn phase(workflow: &Workflow) -> &'static str {
+    workflow
+        .status
+        .as_ref()
+        .map(|status| status.phase)
+        .unwrap_or_default()
+        .as_str()
+}
