@@ -15,7 +15,14 @@ endif
 
 export STAGECRAFT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stagecraft
 
+# What was compiled survives the checkout, so that a fresh clone compiles only what changed.
+export CARGO_TARGET_DIR ?= $(STAGECRAFT_CACHE)/target
+export CLUSTER
+
 devcluster := e2e/devcluster.sh
+cargo := cargo
+debug := $(CARGO_TARGET_DIR)/debug
+kubeconfig_path = $(if $(filter dev,$(CLUSTER)),$(STAGECRAFT_CACHE)/cluster/kubeconfig,$(KUBECONFIG))
 
 ##@ Learn
 
@@ -58,6 +65,21 @@ status: ## Say what runs and whether it is well
 kubeconfig: ## Print the path of the administrator's kubeconfig
 	@$(devcluster) kubeconfig
 
+##@ Use
+
+.PHONY: demo
+demo: up images install ## Take a sample Workflow through all its stages in a real cluster, and watch it
+	@$(cargo) build --quiet --locked -p stagecraft-e2e --bin stagecraft-demo
+	@KUBECONFIG="$(kubeconfig_path)" $(debug)/stagecraft-demo --file manifests/samples/echo.yaml
+
+.PHONY: install
+install: ## Install or upgrade the chart in the cluster
+	@e2e/release.sh install
+
+.PHONY: uninstall
+uninstall: ## Uninstall it; the CRDs and Workflows stay
+	@e2e/release.sh uninstall
+
 ##@ Build
 
 .PHONY: tools
@@ -65,5 +87,35 @@ tools: ## Build Kubernetes, CoreDNS and Helm into the cache (minutes, once)
 	@$(devcluster) tools
 
 .PHONY: images
-images: ## Build the images of e2e/images and push them to the dev cluster's registry
-	@e2e/images.sh all
+images: ## Build the images and push them to the dev cluster's registry
+	@e2e/release.sh images
+
+.PHONY: generate
+generate: ## Write the CRDs and the rendered chart anew
+	@$(cargo) run --quiet --locked -p stagecraft-api --bin generate-crds
+	@manifests/render.sh
+
+##@ Check
+
+.PHONY: lint
+lint: ## Check formatting, lints, documentation and generated files
+	@$(cargo) fmt --all --check
+	@$(cargo) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(cargo) doc --quiet --locked --workspace --no-deps --document-private-items
+
+.PHONY: unit
+unit: prerequisites ## Run the tests that need no cluster
+	@$(cargo) test --locked --workspace --exclude stagecraft-e2e
+	@$(cargo) test --locked -p stagecraft-e2e --lib --bins
+
+.PHONY: e2e
+e2e: up images install ## Run the scenarios on the cluster
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster
+
+.PHONY: test
+test: unit e2e ## Run every test, unit to whole cluster
+
+.PHONY: bench
+bench: up images install ## Measure, on the cluster
+	@$(cargo) build --quiet --locked --release -p stagecraft-e2e --bin stagecraft-bench
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(CARGO_TARGET_DIR)/release/stagecraft-bench

@@ -18,8 +18,6 @@ use crate::status::WorkflowPhase;
     namespaced,
     derive = "PartialEq",
     doc = "A reusable graph of stages that Workflows run. Editing a template changes no Workflow that already runs.",
-    printcolumn(name = "Stages", type_ = "string", json_path = ".spec.stages[*].name"),
-    printcolumn(name = "Agents", type_ = "string", json_path = ".spec.stages[*].agent", priority = 1),
     printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")

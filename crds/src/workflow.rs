@@ -26,12 +26,6 @@ use crate::status::WorkflowStatus;
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.message"),
-    printcolumn(
-        name = "Attempts",
-        type_ = "string",
-        json_path = ".status.stages[*].attempt",
-        priority = 1
-    ),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.project.name", priority = 1),
     validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit; choose a shorter or simpler name"),
