@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::schema::free_object;
+use crate::schema::{free_object, quantities};
 
 /// A type of agent: the program that works in a stage, in any image, without any credential.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -103,13 +103,14 @@ pub struct EnvironmentVariable {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentResources {
-    /// What is set aside on the node, by resource name (cpu, memory, ephemeral-storage). Default: cpu 50m, memory 64Mi.
+    /// What is set aside on the node, by resource name (cpu, memory, ephemeral-storage), such as 250m or 512Mi. Default:
+    /// cpu 50m, memory 64Mi. At most 8.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8), inner(length(min = 1, max = 32)))]
+    #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, String>,
     /// What the agent cannot exceed, by resource name. Default: memory 1Gi. Over its memory an agent is killed and the
-    /// attempt ends with category resource.
+    /// attempt ends with category resource. At most 8.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8), inner(length(min = 1, max = 32)))]
+    #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, String>,
 }

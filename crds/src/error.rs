@@ -122,16 +122,25 @@ impl StructuredError {
     }
 }
 
-/// At most `bytes` bytes of `text`, cut at a character, with an ellipsis where something was cut.
+/// As much of `text` as takes `bytes` bytes in stored JSON, escapes included; an ellipsis stands where something was cut.
+/// The bound holds for the plain text as well, which is never longer.
 pub fn truncate(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
-    }
     let ellipsis = '…';
-    let end = text.floor_char_boundary(bytes.saturating_sub(ellipsis.len_utf8()));
-    let mut cut = text.get(..end).unwrap_or_default().to_owned();
-    cut.push(ellipsis);
-    cut
+    let room = bytes.saturating_sub(ellipsis.len_utf8());
+    let mut width = 0;
+    let mut end = 0;
+    for (index, character) in text.char_indices() {
+        width += limit::escaped_width(character);
+        if width > bytes {
+            let mut cut = text.get(..end).unwrap_or_default().to_owned();
+            cut.push(ellipsis);
+            return cut;
+        }
+        if width <= room {
+            end = index + character.len_utf8();
+        }
+    }
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -144,5 +153,21 @@ mod tests {
         let cut = truncate("ääääää", 8);
         assert_eq!(cut, "ää…");
         assert!(cut.len() <= 8);
+    }
+
+    #[test]
+    fn truncation_counts_what_the_api_server_stores() {
+        assert_eq!(truncate("\"\"\"\"", 8), "\"\"\"\"");
+        assert_eq!(truncate("\"\"\"\"\"", 8), "\"\"…");
+        assert_eq!(truncate("<<<<", 16), "<<…");
+        for text in ["\u{1}\u{1}\u{1}", "a\"b<c&d\ne\u{2028}f", "€€€€€€"] {
+            for bytes in 3..32 {
+                let json = serde_json::to_string(&truncate(text, bytes)).unwrap();
+                assert!(
+                    crate::limit::stored_bytes(&json) - 2 <= bytes,
+                    "{json} in {bytes}"
+                );
+            }
+        }
     }
 }

@@ -1,14 +1,24 @@
 //! Bounds that more than one process enforces. Schemas repeat them as numbers because attributes take no constants; the
 //! test `schemas_repeat_the_limits` holds the two together.
 
-/// Longest message of an error, a condition or a stage, in bytes of UTF-8.
+/// Longest message of an error or a stage, in [`stored_bytes`].
 pub const MESSAGE_BYTES: usize = 1024;
-/// Largest `outputs` object of one stage, in bytes of JSON. Larger data belongs in an artifact.
+/// Longest message of a condition, in [`stored_bytes`]: Accepted lists every violation.
+pub const CONDITION_BYTES: usize = 4096;
+/// Longest message of an earlier attempt, in [`stored_bytes`].
+pub const HISTORY_MESSAGE_BYTES: usize = 256;
+/// Largest `outputs` object of one stage, in [`stored_bytes`]. Larger data belongs in an artifact.
 pub const OUTPUTS_BYTES: usize = 8 * 1024;
 /// Largest result file that an agent may write, in bytes. It is read no further than this.
 pub const RESULT_FILE_BYTES: u64 = 256 * 1024;
 /// Most artifacts that one attempt may name.
 pub const ARTIFACTS: usize = 32;
+/// Longest name of an artifact, in bytes.
+pub const ARTIFACT_NAME_BYTES: usize = 255;
+/// Longest media type of an artifact, in bytes.
+pub const MEDIA_TYPE_BYTES: usize = 127;
+/// Largest list of artifacts of one stage, in [`stored_bytes`]: 32 with names and media types of 60 bytes together.
+pub const ARTIFACTS_BYTES: usize = 6 * 1024;
 /// Largest single blob, in bytes.
 pub const BLOB_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest sum of blobs that one attempt may upload, in bytes.
@@ -19,9 +29,39 @@ pub const WORKSPACE_FILES: usize = 20_000;
 pub const WORKSPACE_FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest sum of file sizes of a workspace commit, in bytes.
 pub const WORKSPACE_BYTES: u64 = 256 * 1024 * 1024;
-/// Largest `spec` of a Workflow, in bytes of JSON.
+/// Largest `spec` of a Workflow, in [`stored_bytes`].
 pub const SPEC_BYTES: usize = 128 * 1024;
+/// Largest `spec` and `status` of a Workflow together, in [`stored_bytes`]; etcd takes 1.5 MiB by default. The other
+/// bounds add up to less: the test `size` of stagecraft-core holds them together.
+pub const WORKFLOW_BYTES: usize = 512 * 1024;
+/// Largest task envelope, in bytes of JSON: it is an annotation, of which Kubernetes takes 256 KiB for each object.
+pub const TASK_BYTES: usize = 248 * 1024;
+/// Largest run, in bytes of JSON: it is kept in a ConfigMap, of which Kubernetes takes 1 MiB.
+pub const RUN_BYTES: usize = 1000 * 1024;
 /// Most stages in a template.
 pub const STAGES: usize = 20;
 /// Summaries of earlier attempts kept for each stage; older ones are dropped and stay counted.
 pub const HISTORY: usize = 5;
+
+/// Bytes that a JSON text takes in etcd: the API server escapes `<`, `>`, `&` and two line separators, which serde_json
+/// leaves as they are.
+pub fn stored_bytes(json: &str) -> usize {
+    json.chars().map(stored_width).sum()
+}
+
+/// Bytes of one character that stands in a JSON text.
+fn stored_width(character: char) -> usize {
+    match character {
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => 6,
+        other => other.len_utf8(),
+    }
+}
+
+/// Bytes of one character of a text inside a JSON string.
+pub(crate) fn escaped_width(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        other => stored_width(other),
+    }
+}

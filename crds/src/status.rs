@@ -200,12 +200,12 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceRef>,
 
-    /// Further files that the stage leaves behind. At most 32.
+    /// Further files that the stage leaves behind. At most 32, with 6 KiB of JSON in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub artifacts: Vec<Artifact>,
 
-    /// How the latest attempt failed. Absent after a success.
+    /// How the latest attempt failed, or why it is being ended. Absent while nothing is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<StructuredError>,
 

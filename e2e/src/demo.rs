@@ -42,6 +42,8 @@ pub struct Arguments {
 
 /// A Workflow that is not accepted waits for its author, who is not here: no use in waiting as long as for work.
 const NOT_ACCEPTED: Duration = Duration::from_secs(15);
+/// An operator that runs takes notice within a second, one that takes over from another within 20.
+const NO_OPERATOR: Duration = Duration::from_secs(45);
 /// Field manager of what the demo applies.
 const MANAGER: &str = "stagecraft-demo";
 
@@ -154,11 +156,8 @@ impl Demo<'_> {
                 "waiting for namespace {} of an earlier demo to go",
                 self.namespace
             );
-            let gone = await_condition(
-                namespaces.clone(),
-                self.namespace,
-                conditions::is_deleted(&found.uid().unwrap_or_default()),
-            );
+            let uid = found.uid().unwrap_or_default();
+            let gone = await_condition(namespaces.clone(), self.namespace, conditions::is_deleted(&uid));
             tokio::time::timeout(self.patience, gone)
                 .await
                 .with_context(|| {
@@ -215,6 +214,8 @@ impl Demo<'_> {
         loop {
             let patience = if not_accepted(&last) {
                 self.patience.min(NOT_ACCEPTED)
+            } else if last.conditions.is_empty() {
+                self.patience.min(NO_OPERATOR)
             } else {
                 self.patience
             };

@@ -69,7 +69,7 @@ mod tests {
         let names: Vec<String> = parse(text)
             .unwrap()
             .iter()
-            .map(|object| object.name_any())
+            .map(kube::ResourceExt::name_any)
             .collect();
         assert_eq!(names, ["a", "b"]);
     }

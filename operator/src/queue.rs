@@ -115,12 +115,21 @@ impl Queue {
         Ok(())
     }
 
-    /// Deletes everything that belongs to one Workflow.
-    pub async fn purge(&self, workflow_uid: &str) -> Result<(), QueueError> {
+    /// Deletes everything that belongs to one Workflow, and these entries of the result stream.
+    pub async fn purge(&self, workflow_uid: &str, results: &[String]) -> Result<(), QueueError> {
         let mut connection = self.connection.clone();
         let prefix = format!("{workflow_uid}/");
         self.bounded(async {
             let _: () = connection.del(name::events(workflow_uid)).await?;
+            if !results.is_empty() {
+                let mut acknowledge = redis::pipe();
+                acknowledge.atomic();
+                acknowledge
+                    .xack(name::results(), name::OPERATOR, results)
+                    .ignore();
+                acknowledge.xdel(name::results(), results).ignore();
+                let _: () = acknowledge.query_async(&mut connection).await?;
+            }
             let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
             for agent in agents {
                 let ids: Vec<(String, String)> = connection.hgetall(name::task_ids(&agent)).await?;

@@ -1,6 +1,6 @@
 //! Results as they are announced: kept until the status has accounted for them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,8 +51,22 @@ impl Results {
         self.lock().remove(key)
     }
 
-    pub fn forget(&self, uid: &str) {
-        self.lock().retain(|key, _| key.workflow_uid != uid);
+    /// Drops the results of a deleted Workflow and names their entries in the stream.
+    pub fn forget(&self, uid: &str) -> Vec<String> {
+        let mut entries = Vec::new();
+        self.lock().retain(|key, announced| {
+            let stays = key.workflow_uid != uid;
+            if !stays {
+                entries.append(&mut announced.entries);
+            }
+            stays
+        });
+        entries
+    }
+
+    /// UIDs of the Workflows whose results wait.
+    pub fn workflows(&self) -> BTreeSet<String> {
+        self.lock().keys().map(|key| key.workflow_uid.clone()).collect()
     }
 
     /// Whether results have to be asked for because the stream is out of reach.

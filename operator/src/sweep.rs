@@ -23,11 +23,12 @@ pub async fn sweep(context: Arc<Context>) {
     }
 }
 
-/// Purges every Workflow of which the store holds something, and the live list does not.
+/// Purges every Workflow of which the store or the result stream holds something, and the live list does not.
 async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The store is asked first: a Workflow made in between is in the list.
-    let stored = context.gateway.stored_workflows().await?;
-    if stored.is_empty() {
+    let mut left = context.results.workflows();
+    left.extend(context.gateway.stored_workflows().await?);
+    if left.is_empty() {
         return Ok(());
     }
     let resource = ApiResource::erase::<Workflow>(&());
@@ -39,7 +40,7 @@ async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error +
         .iter()
         .filter_map(kube::ResourceExt::uid)
         .collect();
-    for uid in stored.iter().filter(|uid| !live.contains(*uid)) {
+    for uid in left.iter().filter(|uid| !live.contains(*uid)) {
         purge(context, uid).await;
     }
     Ok(())
@@ -48,10 +49,10 @@ async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error +
 /// Forgets one deleted Workflow everywhere.
 pub async fn purge(context: &Context, uid: &str) {
     context.written.forget(uid);
-    context.results.forget(uid);
+    let entries = context.results.forget(uid);
     context.jobs.forget(uid);
     context.pods.forget(uid);
-    if let Err(error) = context.queue.purge(uid).await {
+    if let Err(error) = context.queue.purge(uid, &entries).await {
         tracing::debug!(
             uid,
             error = &error as &dyn std::error::Error,

@@ -44,9 +44,9 @@ fn pod_line(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let sidecars = status.init_container_statuses.unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
-    let states: Vec<String> = sidecars.iter().chain(&containers).map(container_state).collect();
+    let containers: Vec<String> = sidecars.iter().chain(&containers).map(container_state).collect();
     let phase = status.phase.unwrap_or_else(|| "unknown".to_owned());
-    format!("  Pod {} {phase}: {}", pod.name_any(), states.join(", "))
+    format!("  Pod {} {phase}: {}", pod.name_any(), containers.join(", "))
 }
 
 fn container_state(container: &ContainerStatus) -> String {

@@ -82,7 +82,13 @@ pub fn steps(before: &WorkflowStatus, after: &WorkflowStatus, now: Moment) -> Ve
     if before.phase != after.phase && after.phase.is_terminal() {
         add(after.finished_at, "workflow", What::Ended(after.message.clone()));
     } else if before.phase != after.phase && !after.stages.is_empty() {
-        add(None, "workflow", What::Phase(after.phase.as_str().to_owned()));
+        // A phase has no time of its own: it came with the latest thing that did.
+        let at = steps.iter().map(|step| step.at).max().unwrap_or(now);
+        steps.push(Step {
+            at,
+            subject: "workflow".to_owned(),
+            what: What::Phase(after.phase.as_str().to_owned()),
+        });
     }
     // What ended comes before what started with it: one patch stores both.
     steps.sort_by_key(|step| (step.at, rank(&step.what)));
@@ -238,7 +244,7 @@ fn failure(attempt: u32, error: &StructuredError, style: Style) -> String {
         one_line(&error.message)
     );
     if let Some(action) = &error.suggested_action {
-        text.push_str(&format!("\n{} {}", style.dim("to do:"), one_line(action)));
+        text = format!("{text}\n{} {}", style.dim("to do:"), one_line(action));
     }
     text
 }

@@ -58,8 +58,8 @@ fn what_succeeded_is_told_before_what_started_with_it() {
         told(&before, &after),
         [
             "scaffold: succeeded in 1.5 s: wrote 2 files",
-            "validate: started: agent echo, attempt 1",
             "workflow: is now Validating",
+            "validate: started: agent echo, attempt 1",
         ]
     );
     assert!(told(&after, &after).is_empty());

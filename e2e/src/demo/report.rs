@@ -1,5 +1,6 @@
 //! What stays on the screen at the end.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use stagecraft_api::WorkflowStatus;
@@ -25,7 +26,7 @@ pub fn outputs(status: &WorkflowStatus, style: Style) -> String {
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}  "));
+            let _ = write!(line, "{cell:<width$}  ");
         }
         line.push_str(row.last().map_or("", String::as_str));
         let line = line.trim_end();
@@ -94,7 +95,7 @@ pub fn what_next(file: &Path, namespace: &str, name: &str, style: Style) -> Stri
     let mut text = format!("\n{}\n", style.bold("What to try next"));
     if file.exists() && std::env::var_os("CLUSTER").is_none_or(|cluster| cluster == "dev") {
         let setup = "export KUBECONFIG=$(make -s kubeconfig) PATH=${XDG_CACHE_HOME:-$HOME/.cache}/stagecraft/bin:$PATH";
-        text.push_str(&format!("  {setup}\n"));
+        let _ = writeln!(text, "  {setup}");
     }
     let width = commands
         .iter()
@@ -102,10 +103,11 @@ pub fn what_next(file: &Path, namespace: &str, name: &str, style: Style) -> Stri
         .max()
         .unwrap_or(0);
     for (command, meaning) in commands {
-        text.push_str(&format!(
-            "  {command:<width$}  {}\n",
+        let _ = writeln!(
+            text,
+            "  {command:<width$}  {}",
             style.dim(&format!("# {meaning}"))
-        ));
+        );
     }
     text.trim_end().to_owned()
 }

@@ -1,1 +1,16 @@
-//! x
+//! Scenarios on a real cluster with the release in it: `make e2e`, or `cargo test -p stagecraft-e2e --test cluster NAME`
+//! for one of them. With `STAGECRAFT_KEEP=1` the namespaces stay for a look.
+//!
+//! Modules that begin with `when_` break what all share, so their scenarios run alone; their names put them last.
+
+mod acceptance;
+mod completion;
+mod deletion;
+mod faults;
+mod foreign_images;
+mod history;
+mod kills;
+mod tokens;
+mod when_parts_are_down;
+mod when_the_schema_changes;
+mod when_uninstalled;

@@ -7,7 +7,7 @@ use stagecraft_api::envelope::{Context, Payload, TaskEnvelope, WorkflowRef};
 use stagecraft_api::moment::Moment;
 use stagecraft_api::name;
 use stagecraft_api::run::{INITIALIZE, Run, RunStage};
-use stagecraft_api::status::{StagePhase, StageStatus};
+use stagecraft_api::status::{StagePhase, StageStatus, WorkspaceRef};
 
 use crate::observation::Identity;
 
@@ -20,21 +20,11 @@ pub fn envelope(
     now: Moment,
 ) -> TaskEnvelope {
     let status = stages.iter().find(|status| status.name == stage.name);
-    let succeeded = || {
-        stages
-            .iter()
-            .filter(|status| status.phase == StagePhase::Succeeded)
-    };
-    let previous_outputs = succeeded()
-        .filter(|status| status.name != INITIALIZE)
+    let previous_outputs = stages
+        .iter()
+        .filter(|status| status.phase == StagePhase::Succeeded && status.name != INITIALIZE)
         .map(|status| (status.name.clone(), status.outputs.clone()))
         .collect();
-    // The last need decides: a stage that changed nothing hands on what it was given.
-    let workspace = stage.needs.iter().rev().find_map(|need| {
-        succeeded()
-            .find(|status| status.name == *need)
-            .and_then(|status| status.workspace.clone())
-    });
     TaskEnvelope {
         api_version: format!("{}/{}", stagecraft_api::GROUP, stagecraft_api::VERSION),
         attempt: AttemptKey {
@@ -55,11 +45,21 @@ pub fn envelope(
         deadline: now.plus_seconds(stage.timeout_seconds.into()),
         context: Context { previous_outputs },
         project: run.project.clone(),
-        workspace,
+        workspace: workspace(stage, stages),
         payload: payload(stage),
         command: stage.agent.command.clone(),
         outputs_schema: stage.agent.outputs_schema.clone(),
     }
+}
+
+/// The commit that a stage starts from. The last need decides: a stage that changed nothing hands on what it was given.
+pub fn workspace(stage: &RunStage, stages: &[StageStatus]) -> Option<WorkspaceRef> {
+    stage.needs.iter().rev().find_map(|need| {
+        stages
+            .iter()
+            .find(|status| status.phase == StagePhase::Succeeded && status.name == *need)
+            .and_then(|status| status.workspace.clone())
+    })
 }
 
 /// Typed where the agent is one of ours and the input fits; as it stands otherwise.

@@ -2,6 +2,7 @@
 
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::status::StageStatus;
 
 use crate::settings::Settings;
 
@@ -41,12 +42,14 @@ pub fn next(
     key: &AttemptKey,
     settings: &Settings,
 ) -> Next {
-    if !error.retryable {
+    let exhausted = match count(error) {
+        Count::Failure => failures > retries,
+        Count::Loss => losses > settings.max_losses,
+    };
+    if exhausted || !error.retryable {
         return Next::GiveUp;
     }
     let after_millis = match count(error) {
-        Count::Failure if failures > retries => return Next::GiveUp,
-        Count::Loss if losses > settings.max_losses => return Next::GiveUp,
         Count::Failure => backoff(failures, key, settings),
         // The first loss is usually a single Pod: go on at once.
         Count::Loss if losses <= 1 => 0,
@@ -56,6 +59,16 @@ pub fn next(
     Next::Retry {
         after_millis: after_millis.max(asked),
     }
+}
+
+/// Whether a failed stage has no attempt left. One that has was given up because another stage failed.
+pub fn used_up(stage: &StageStatus, retries: u32, settings: &Settings) -> bool {
+    let Some(error) = &stage.error else { return true };
+    !error.retryable
+        || match count(error) {
+            Count::Failure => stage.failures > retries,
+            Count::Loss => stage.losses > settings.max_losses,
+        }
 }
 
 /// Exponential, capped, with up to a quarter of jitter that depends on the attempt alone: the planner has no randomness.

@@ -1,19 +1,29 @@
 //! The policy of Stagecraft as pure functions over values: no client, no clock, no environment, no randomness.
 //!
 //! Reading order: [`resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
-//! shell saw; [`plan`] says what to do about it, with [`judge`] for one attempt, [`failure`] for what follows a failure,
-//! [`admit`] for limits and [`summary`] for what people read; [`envelope`] is the task that an attempt is given.
+//! shell saw; [`plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`judge`] for one attempt,
+//! [`outcome`] for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
+//! ([`admit`] has the limits), `put_away` what is over. [`summary`] is what people read, [`envelope`] the task that an
+//! attempt is given.
 
+mod accept;
 pub mod admit;
+mod advance;
 pub mod built_in;
 pub mod envelope;
 pub mod failure;
+mod graph;
 pub mod judge;
 pub mod merge;
 pub mod observation;
+pub mod outcome;
 pub mod plan;
+pub mod post_mortem;
+mod put_away;
 pub mod resolve;
 pub mod settings;
+mod size;
+mod start;
 pub mod summary;
 
 pub use observation::Observation;

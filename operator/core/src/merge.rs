@@ -26,6 +26,19 @@ pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
     Some(Value::Object(patch))
 }
 
+/// The same object without the fields, at any depth of objects, that are null: a merge patch would take them for
+/// deletions. Nulls in lists stay; lists are patched as a whole.
+pub fn without_nulls(object: Map<String, Value>) -> Map<String, Value> {
+    object
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| match value {
+            Value::Object(inner) => (key, Value::Object(without_nulls(inner))),
+            other => (key, other),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -77,6 +90,19 @@ mod tests {
             }
             prop_assert_eq!(target, new);
         }
+    }
+
+    #[test]
+    fn what_is_null_counts_as_absent() {
+        let Value::Object(outputs) = json!({"a": null, "b": {"c": null, "d": [null, {"e": null}]}, "f": 1})
+        else {
+            panic!("an object")
+        };
+        let kept = json!({"b": {"d": [null, {"e": null}]}, "f": 1});
+        assert_eq!(Value::Object(without_nulls(outputs)), kept);
+        let mut stored = json!({});
+        apply(&mut stored, &merge_patch(&json!({}), &kept).unwrap());
+        assert_eq!(stored, kept);
     }
 
     #[test]

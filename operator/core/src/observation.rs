@@ -23,7 +23,7 @@ pub struct Observation {
     pub run: RunEvidence,
     /// Evidence on the current attempt of each stage that runs, by stage.
     pub attempts: BTreeMap<String, AttemptEvidence>,
-    /// Every Job of this Workflow that the cache knows and that has not ended.
+    /// Everything of this Workflow that the cache knows and that has not ended.
     pub open_jobs: Vec<OpenJob>,
     /// Attempts of this Workflow whose results wait in the stream for an acknowledgement.
     pub announced: Vec<AttemptKey>,
@@ -50,9 +50,11 @@ pub enum RunEvidence {
     Lost(String),
 }
 
-/// A Job that has not ended.
+/// A Job that has not ended, or a Pod that has not and whose Job is gone: `kubectl delete --cascade=orphan` leaves one that
+/// no owner takes along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenJob {
+    /// Name of the Job, also of one that is gone.
     pub name: String,
     pub stage: String,
     pub attempt: u32,

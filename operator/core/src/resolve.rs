@@ -5,10 +5,13 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use stagecraft_api::agent::{AgentSpec, Requirement};
-use stagecraft_api::limit;
-use stagecraft_api::run::{INITIALIZE, Run, RunAgent, RunProject, RunStage};
+use stagecraft_api::error::truncate;
+use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
 use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
+
+use crate::graph::{check_graph, needs};
+use crate::size::{check_run, check_spec};
 
 /// What a Workflow can refer to: its own namespace's objects laid over the release's.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,29 +68,37 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
     }
 
     let mut violations = Vec::new();
-    check_size(spec, &mut violations);
+    check_spec(spec, &mut violations);
     let found = find_template(spec, catalog, &mut violations);
     let stages = found.as_ref().map(|(_, template)| {
         check_overrides(&spec.stages, template, &mut violations);
         check_graph(template, &mut violations);
         resolve_stages(spec, template, catalog, &mut violations)
     });
-    match (found, stages) {
-        (Some((template, _)), Some(stages)) if violations.is_empty() => Ok(Run {
-            template: template.to_owned(),
-            project: RunProject {
-                name: spec.project.name.clone().unwrap_or_else(|| name.to_owned()),
-                description: spec.project.description.trim().to_owned(),
-                requirements,
-            },
-            priority: spec.priority,
-            stages,
-        }),
+    let run = found.zip(stages).map(|((template, _), stages)| Run {
+        template: template.to_owned(),
+        project: RunProject {
+            name: spec.project.name.clone().unwrap_or_else(|| name.to_owned()),
+            description: spec.project.description.trim().to_owned(),
+            requirements,
+        },
+        priority: spec.priority,
+        stages,
+    });
+    if let Some(run) = &run {
+        check_run(run, &mut violations);
+    }
+    match run {
+        Some(run) if violations.is_empty() => Ok(run),
         _ => Err(Refusal::Violations(violations)),
     }
 }
 
-fn violation(field: impl Into<String>, value: impl Into<String>, remedy: impl Into<String>) -> Violation {
+pub(crate) fn violation(
+    field: impl Into<String>,
+    value: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Violation {
     Violation {
         field: field.into(),
         value: value.into(),
@@ -96,26 +107,12 @@ fn violation(field: impl Into<String>, value: impl Into<String>, remedy: impl In
 }
 
 /// "choose one of: a, b", or that there is none.
-fn choices<'a>(names: impl Iterator<Item = &'a String>, none: &str) -> String {
+pub(crate) fn choices<'a>(names: impl Iterator<Item = &'a String>, none: &str) -> String {
     let names: Vec<&str> = names.map(String::as_str).collect();
     if names.is_empty() {
         none.to_owned()
     } else {
         format!("choose one of: {}", names.join(", "))
-    }
-}
-
-fn check_size(spec: &WorkflowSpec, violations: &mut Vec<Violation>) {
-    let bytes = serde_json::to_vec(spec).map_or(usize::MAX, |text| text.len());
-    if bytes > limit::SPEC_BYTES {
-        violations.push(violation(
-            "spec",
-            format!("{bytes} bytes"),
-            format!(
-                "a spec holds at most {} bytes: shorten requirements and payloads",
-                limit::SPEC_BYTES
-            ),
-        ));
     }
 }
 
@@ -186,87 +183,6 @@ fn check_overrides(
                 "named twice; keep one entry for each stage",
             ));
         }
-    }
-}
-
-/// What a stage needs: what it says, or else the stage before it.
-fn needs(template: &WorkflowTemplateSpec, index: usize) -> Vec<String> {
-    match template.stages.get(index).and_then(|stage| stage.needs.clone()) {
-        Some(needs) => needs,
-        None => index
-            .checked_sub(1)
-            .and_then(|before| template.stages.get(before))
-            .map(|stage| vec![stage.name.clone()])
-            .unwrap_or_default(),
-    }
-}
-
-fn check_graph(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
-    let mut names = BTreeSet::new();
-    for (index, stage) in template.stages.iter().enumerate() {
-        let field = format!("template.spec.stages[{index}].name");
-        if stage.name == INITIALIZE {
-            violations.push(violation(
-                &field,
-                INITIALIZE,
-                "this name is taken by Stagecraft; choose another",
-            ));
-        }
-        if !names.insert(stage.name.as_str()) {
-            violations.push(violation(
-                &field,
-                &stage.name,
-                "named twice; give each stage a name of its own",
-            ));
-        }
-    }
-    let mut dangling = false;
-    for (index, stage) in template.stages.iter().enumerate() {
-        for need in needs(template, index) {
-            if !names.contains(need.as_str()) {
-                dangling = true;
-                violations.push(violation(
-                    format!("template.spec.stages[name={}].needs", stage.name),
-                    need,
-                    format!(
-                        "the template has no such stage; {}",
-                        choices(template.stages.iter().map(|known| &known.name), "")
-                    ),
-                ));
-            }
-        }
-    }
-    if !dangling {
-        check_cycle(template, violations);
-    }
-}
-
-/// Takes away stages whose needs are gone until none is left, or only a cycle and what hangs on it.
-fn check_cycle(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
-    let mut left: BTreeMap<&str, Vec<String>> = template
-        .stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| (stage.name.as_str(), needs(template, index)))
-        .collect();
-    loop {
-        let free: Vec<&str> = left
-            .iter()
-            .filter(|(_, needs)| !needs.iter().any(|need| left.contains_key(need.as_str())))
-            .map(|(name, _)| *name)
-            .collect();
-        if free.is_empty() {
-            break;
-        }
-        left.retain(|name, _| !free.contains(name));
-    }
-    if !left.is_empty() {
-        let names: Vec<&str> = left.keys().copied().collect();
-        violations.push(violation(
-            "template.spec.stages[*].needs",
-            names.join(", "),
-            "these stages wait for each other in a cycle; remove one of the needs",
-        ));
     }
 }
 
@@ -364,8 +280,11 @@ fn check_payload(
                 let path = error.instance_path().to_string().replace('/', ".");
                 violations.push(violation(
                     format!("stages[name={stage}].payload{path}"),
-                    stagecraft_api::error::truncate(&error.instance().to_string(), 80),
-                    format!("{error}; see payloadSchema of Agent {agent_name}"),
+                    truncate(&error.instance().to_string(), 80),
+                    format!(
+                        "{}; see payloadSchema of Agent {agent_name}",
+                        truncate(&error.to_string(), 300)
+                    ),
                 ));
             }
         }

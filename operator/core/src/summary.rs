@@ -1,5 +1,7 @@
 //! What people read: phase, stage, progress, message and conditions, all derived from the stages.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use stagecraft_api::condition::{ACCEPTED, PROGRESSING, Reason, SUCCEEDED};
 use stagecraft_api::error::truncate;
@@ -8,8 +10,18 @@ use stagecraft_api::moment::Moment;
 use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 
-/// Fills in everything that follows from the stages of a Workflow that runs.
-pub fn summarize(status: &mut WorkflowStatus, run: &Run, now: Moment) {
+use crate::failure::used_up;
+use crate::settings::Settings;
+
+/// Fills in everything that follows from the stages of a Workflow that runs. `reasons` says why stages are where they
+/// are, by name, where their phase does not tell.
+pub fn summarize(
+    status: &mut WorkflowStatus,
+    run: &Run,
+    reasons: &BTreeMap<String, Reason>,
+    settings: &Settings,
+    now: Moment,
+) {
     let stages: Vec<&StageStatus> = run
         .stages
         .iter()
@@ -20,34 +32,36 @@ pub fn summarize(status: &mut WorkflowStatus, run: &Run, now: Moment) {
         .filter(|stage| stage.phase == StagePhase::Succeeded)
         .count();
     let progress = format!("{done}/{}", stages.len());
-    let failed = stages
-        .iter()
-        .find(|stage| stage.phase == StagePhase::Failed)
-        .copied()
-        .cloned();
     let busy = stages
         .iter()
         .any(|stage| matches!(stage.phase, StagePhase::Running | StagePhase::Waiting));
     let current = current(&stages).cloned();
+    let failed = culprit(status, run, settings).filter(|_| !busy).cloned();
     status.progress = progress;
 
     if done == run.stages.len() {
-        end(
-            status,
-            WorkflowPhase::Completed,
-            format!("all {done} stages succeeded"),
-            now,
-        );
-    } else if let (Some(failed), false) = (&failed, busy) {
-        end(
-            status,
-            WorkflowPhase::Failed,
-            format!("stage {} failed: {}", failed.name, failed.message),
-            now,
-        );
+        let message = format!("all {done} stages succeeded");
+        end(status, WorkflowPhase::Completed, &message, now);
+    } else if let Some(failed) = failed {
+        let message = format!("stage {} failed: {}", failed.name, failed.message);
+        end(status, WorkflowPhase::Failed, &message, now);
     } else if let Some(current) = current {
-        go_on(status, run, &current, now);
+        let reason = reasons.get(&current.name).copied();
+        go_on(status, run, &current, reason, now);
     }
+}
+
+/// The stage for which a Workflow fails: the first that used up its attempts, not one that was given up on its account.
+pub fn culprit<'a>(status: &'a WorkflowStatus, run: &Run, settings: &Settings) -> Option<&'a StageStatus> {
+    let given_up = |stage: &StageStatus| {
+        run.stage(&stage.name)
+            .is_some_and(|run| !used_up(stage, run.retries, settings))
+    };
+    status
+        .stages
+        .iter()
+        .filter(|stage| stage.phase == StagePhase::Failed)
+        .min_by_key(|stage| (stage.finished_at, given_up(stage)))
 }
 
 /// The stage that a person would name: one that runs, else one that waits, else the next.
@@ -58,7 +72,7 @@ fn current<'a>(stages: &[&'a StageStatus]) -> Option<&'a StageStatus> {
         .or_else(|| first(StagePhase::Pending))
 }
 
-fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, now: Moment) {
+fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: Option<Reason>, now: Moment) {
     let begun = current.phase != StagePhase::Pending || current.attempt > 0;
     if begun {
         status.phase = run
@@ -72,27 +86,25 @@ fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, now: Mom
         &format!("{}: {}", current.name, current.message),
         limit::MESSAGE_BYTES,
     );
-    let reason = match current.phase {
-        StagePhase::Running if current.message.starts_with("attempt ") => Reason::StageRunning,
-        StagePhase::Running => Reason::StagePending,
+    let reason = reason.unwrap_or(match current.phase {
+        StagePhase::Running => Reason::StageRunning,
         StagePhase::Waiting => Reason::Backoff,
-        StagePhase::Pending if current.message.is_empty() => Reason::Pending,
-        StagePhase::Pending | StagePhase::Succeeded | StagePhase::Failed => Reason::Limit,
-    };
+        StagePhase::Pending | StagePhase::Succeeded | StagePhase::Failed => Reason::Pending,
+    });
     let message = status.message.clone();
     set(status, PROGRESSING, "True", reason, &message, now);
     set(status, SUCCEEDED, "Unknown", reason, &message, now);
 }
 
 /// Ends a Workflow. Nothing changes it afterwards.
-pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: String, now: Moment) {
+pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: &str, now: Moment) {
     let (reason, succeeded) = match phase {
         WorkflowPhase::Completed => (Reason::Completed, "True"),
         _ => (Reason::Failed, "False"),
     };
     status.phase = phase;
     status.stage.clear();
-    status.message = truncate(&message, limit::MESSAGE_BYTES);
+    status.message = truncate(message, limit::MESSAGE_BYTES);
     status.finished_at = Some(now);
     let message = status.message.clone();
     set(status, PROGRESSING, "False", reason, &message, now);
@@ -122,9 +134,6 @@ pub fn accept(status: &mut WorkflowStatus, problems: Option<&str>, generation: i
     }
 }
 
-/// Longest message of a condition, in bytes: Accepted lists every violation.
-const CONDITION_BYTES: usize = 4096;
-
 /// Sets a condition; its transition time moves only when its status does.
 pub fn set(
     status: &mut WorkflowStatus,
@@ -146,7 +155,7 @@ pub fn set(
         type_: type_.to_owned(),
         status: value.to_owned(),
         reason: reason.as_str().to_owned(),
-        message: truncate(message, CONDITION_BYTES),
+        message: truncate(message, limit::CONDITION_BYTES),
         observed_generation: status.observed_generation,
         last_transition_time,
     };

@@ -1,0 +1,254 @@
+//! The course of one attempt, from the claim to the result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::protocol::ClaimReply;
+use stagecraft_api::result::{AttemptResult, Outcome};
+use stagecraft_api::{Category, Moment, StructuredError};
+
+use super::collect::{self, Collected};
+use super::events::Events;
+use super::gateway::{Gateway, GatewayError, with_retries};
+use super::heartbeat;
+use super::journal::{Claimed, Conclusion, Ending, Journal, JournalError};
+use super::judge;
+use super::layout::Layout;
+use super::prepare;
+use super::ready;
+use super::telemetry::{self, chain};
+use crate::loopback::ExitReport;
+
+/// Pause after a refused claim. The operator sweeps a Pod that belongs to no attempt.
+const CLAIM_PAUSE: Duration = Duration::from_secs(10);
+/// Code of a result that replaces one that the gateway refused.
+const RESULT_REFUSED: &str = "ResultRefused";
+
+/// Why the runner has to start anew.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    #[error("progress cannot be kept")]
+    Journal(#[from] JournalError),
+    #[error("the agent's container cannot be let go")]
+    Ready(#[source] std::io::Error),
+}
+
+/// One attempt with everything that it needs.
+pub struct Attempt {
+    pub layout: Layout,
+    pub journal: Arc<Journal>,
+    pub gateway: Arc<Gateway>,
+    pub events: Events,
+}
+
+impl Attempt {
+    /// Goes on from where the journal stands, until nothing more is to do.
+    pub async fn run(&self) -> Result<(), AttemptError> {
+        let reply = self.claim().await?;
+        let task = reply.envelope;
+        let every = Duration::from_secs(u64::from(reply.heartbeat_seconds.max(1)));
+        let beats = heartbeat::beat(Arc::clone(&self.gateway), Arc::clone(&self.journal), every);
+        let course = async {
+            tokio::select! {
+                biased;
+                () = self.journal.wait(|progress| progress.ending.map(drop)) => Ok(()),
+                outcome = self.follow(&task) => outcome,
+            }
+        };
+        let ((), outcome) = tokio::join!(beats, course);
+        outcome?;
+        // Whoever waits must not wait for ever. Unless all was prepared there is no launcher, so that no agent starts.
+        ready::open(&self.layout).map_err(AttemptError::Ready)?;
+        tracing::info!(ending = ?self.journal.read().ending, "nothing more is to do");
+        Ok(())
+    }
+
+    /// The task, from the journal or the gateway. A runner that starts again works with what it knows and claims again
+    /// beside that, because the gateway may have forgotten.
+    async fn claim(&self) -> Result<ClaimReply, AttemptError> {
+        let known = self.journal.read().claim.clone();
+        if let Some(Claimed { reply, .. }) = known {
+            telemetry::identify(&reply.envelope);
+            tracing::info!(state = self.journal.read().state(), "going on");
+            let gateway = Arc::clone(&self.gateway);
+            let again = async move {
+                if let Err(error) = with_retries("claim again", || gateway.claim()).await {
+                    tracing::warn!(error = %error, "cannot claim again");
+                }
+            };
+            tokio::spawn(tracing::Instrument::in_current_span(again));
+            return Ok(reply);
+        }
+        let reply = loop {
+            match with_retries("claim", || self.gateway.claim()).await {
+                Ok(reply) => break reply,
+                Err(error) => tracing::warn!(error = %error, "the claim is refused, asking again"),
+            }
+            tokio::time::sleep(CLAIM_PAUSE).await;
+        };
+        telemetry::identify(&reply.envelope);
+        tracing::info!(agent = reply.envelope.payload.agent(), deadline = %reply.envelope.deadline, "claimed");
+        let claimed = Claimed {
+            at: Moment::now(),
+            reply: reply.clone(),
+        };
+        self.journal.update(|progress| progress.claim = Some(claimed))?;
+        Ok(reply)
+    }
+
+    async fn follow(&self, task: &TaskEnvelope) -> Result<(), AttemptError> {
+        let concluded = self.journal.read().conclusion.is_some();
+        if !concluded {
+            let outcome = tokio::select! {
+                // An exit that is known counts, however late it is read.
+                biased;
+                ended = self.until_exit(task) => match ended? {
+                    Ok(exit) => self.judge(task, exit).await,
+                    Err(error) => Err(error),
+                },
+                () = sleep_until(task.deadline) => Err(judge::timed_out(task)),
+            };
+            self.conclude(task, outcome)?;
+        }
+        // An agent that never was prepared has nothing to wait for.
+        ready::open(&self.layout).map_err(AttemptError::Ready)?;
+        self.report(task).await
+    }
+
+    /// Until the launcher says how the command ended; an error when it never can start.
+    async fn until_exit(
+        &self,
+        task: &TaskEnvelope,
+    ) -> Result<Result<ExitReport, StructuredError>, AttemptError> {
+        let prepared = self.journal.read().prepared;
+        if !prepared {
+            if let Err(error) = prepare::prepare(&self.layout, &self.gateway, task).await {
+                tracing::error!(error = %chain(&error), "the Pod cannot be prepared");
+                return Ok(Err(error.structured()));
+            }
+            self.journal.update(|progress| progress.prepared = true)?;
+        }
+        ready::open(&self.layout).map_err(AttemptError::Ready)?;
+        Ok(Ok(self.journal.wait(|progress| progress.exit.clone()).await))
+    }
+
+    async fn judge(&self, task: &TaskEnvelope, exit: ExitReport) -> Result<Collected, StructuredError> {
+        let layout = self.layout.clone();
+        let task = task.clone();
+        let span = tracing::Span::current();
+        let collected = tokio::task::spawn_blocking(move || {
+            span.in_scope(|| {
+                let result = judge::judge(&exit, judge::read_result(&layout))?;
+                collect::collect(&layout, &task, result).map_err(|error| {
+                    tracing::warn!(error = %chain(&error), "nothing can be collected");
+                    error.structured()
+                })
+            })
+        });
+        collected.await.unwrap_or_else(|error| {
+            let message = format!("the work could not be collected: {error}");
+            Err(StructuredError::new("CommitFailed", Category::Unknown, message))
+        })
+    }
+
+    fn conclude(
+        &self,
+        task: &TaskEnvelope,
+        outcome: Result<Collected, StructuredError>,
+    ) -> Result<(), AttemptError> {
+        let (outcome, uploads) = match outcome {
+            Ok(Collected {
+                outcome,
+                uploads,
+                skipped,
+            }) => {
+                if !skipped.is_empty() {
+                    let message = format!("left out of the commit: {}", skipped.join(", "));
+                    tracing::warn!(message);
+                    self.events.runner(&message);
+                }
+                (outcome, uploads)
+            }
+            Err(error) => {
+                tracing::info!(code = error.code, message = error.message, "the attempt failed");
+                (Outcome::Failed { error }, Vec::new())
+            }
+        };
+        self.journal.update(|progress| {
+            let now = Moment::now();
+            let started_at = progress.claim.as_ref().map_or(now, |claim| claim.at);
+            progress.conclusion = Some(Conclusion {
+                result: AttemptResult {
+                    attempt: task.attempt.clone(),
+                    started_at,
+                    finished_at: now,
+                    outcome,
+                },
+                uploads,
+            });
+        })?;
+        Ok(())
+    }
+
+    /// Hands in the conclusion. One that the gateway refuses is replaced, once, by that refusal.
+    async fn report(&self, task: &TaskEnvelope) -> Result<(), AttemptError> {
+        loop {
+            let Some(conclusion) = self.journal.read().conclusion.clone() else {
+                return Ok(());
+            };
+            let ending = match self.hand_in(&conclusion).await {
+                Ok(()) => Ending::Reported,
+                Err(GatewayError::Refused {
+                    status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN),
+                    error,
+                }) => {
+                    tracing::warn!(%status, error = %error.message, "the gateway wants no result");
+                    Ending::Refused
+                }
+                Err(error) if is_refusal(&conclusion) => {
+                    tracing::error!(error = %chain(&error), "the gateway takes not even its own refusal");
+                    Ending::Refused
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "the result is refused");
+                    let message = chain(&error);
+                    let refusal = StructuredError::new(RESULT_REFUSED, Category::Validation, message);
+                    self.conclude(task, Err(refusal))?;
+                    continue;
+                }
+            };
+            self.journal.update(|progress| {
+                progress.ending.get_or_insert(ending);
+            })?;
+            return Ok(());
+        }
+    }
+
+    async fn hand_in(&self, conclusion: &Conclusion) -> Result<(), GatewayError> {
+        for upload in &conclusion.uploads {
+            let file = self.layout.blobs().join(upload.digest.hex());
+            self.gateway.upload(&upload.digest, upload.bytes, &file).await?;
+        }
+        let reply = self.gateway.report(&conclusion.result).await?;
+        tracing::info!(stored = reply.stored, "the gateway has the result");
+        Ok(())
+    }
+}
+
+fn is_refusal(conclusion: &Conclusion) -> bool {
+    matches!(&conclusion.result.outcome, Outcome::Failed { error } if error.code == RESULT_REFUSED)
+}
+
+/// Waits until the wall clock is there. The clock may be set meanwhile, so it is looked at every now and then.
+async fn sleep_until(deadline: Moment) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    loop {
+        let left = Duration::from_millis(deadline.millis_since(Moment::now()));
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LONGEST)).await;
+    }
+}

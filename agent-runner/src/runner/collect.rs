@@ -1,0 +1,274 @@
+//! Collects what a good attempt leaves behind: the commit of its workspace and its artifacts, as files on the runner's own
+//! volume that nobody changes any more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use git2::Oid;
+use rustix::fs::OFlags;
+use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::result::{AgentResult, ArtifactFile, Outcome};
+use stagecraft_api::status::{Artifact, WorkspaceRef};
+use stagecraft_api::{Category, StructuredError, limit};
+
+use super::git::bundle::{self, BundleError, HashingWriter, Written};
+use super::git::snapshot::{self, Limits, RegularFile, SnapshotError};
+use super::git::{self, commit};
+use super::journal::Upload;
+use super::layout::Layout;
+use super::telemetry::chain;
+
+/// Why nothing can be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error("the workspace is not a directory that can be read")]
+    Workspace(#[source] io::Error),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("the workspace cannot be committed")]
+    Commit(#[from] git2::Error),
+    #[error("the commit cannot be bundled")]
+    Bundle(#[from] BundleError),
+    #[error(
+        "the commit with its history has {bytes} bytes, over the limit of {} for a blob",
+        limit::BLOB_BYTES
+    )]
+    BundleTooLarge { bytes: u64 },
+    #[error("{0}")]
+    Artifact(String),
+    #[error("the artifact {path:?} cannot be read")]
+    ArtifactFile { path: String, source: io::Error },
+    #[error(
+        "the artifacts and the workspace have more than {} bytes together",
+        limit::ATTEMPT_BLOB_BYTES
+    )]
+    TooLarge,
+    #[error("the runner's volume cannot be written")]
+    Volume(#[source] io::Error),
+}
+
+impl CollectError {
+    pub fn structured(&self) -> StructuredError {
+        let (code, category) = match self {
+            Self::Workspace(_) | Self::Snapshot(SnapshotError::Unreadable { .. }) => {
+                ("WorkspaceUnreadable", Category::Validation)
+            }
+            Self::Snapshot(SnapshotError::Objects(_)) | Self::Commit(_) | Self::Bundle(_) => {
+                ("CommitFailed", Category::Unknown)
+            }
+            Self::Snapshot(_) | Self::BundleTooLarge { .. } => ("WorkspaceTooLarge", Category::Validation),
+            Self::Artifact(_) | Self::ArtifactFile { .. } => ("ArtifactInvalid", Category::Validation),
+            Self::TooLarge => ("ArtifactsTooLarge", Category::Validation),
+            Self::Volume(_) => ("CommitFailed", Category::Resource),
+        };
+        let error = StructuredError::new(code, category, chain(self));
+        if code == "WorkspaceTooLarge" {
+            error.suggest("have the agent remove dependencies, caches and build results from the workspace before it ends")
+        } else {
+            error
+        }
+    }
+}
+
+/// What was collected.
+#[derive(Debug)]
+pub struct Collected {
+    pub outcome: Outcome,
+    pub uploads: Vec<Upload>,
+    /// Paths that could not be taken into the commit.
+    pub skipped: Vec<String>,
+}
+
+/// Commits the workspace and copies the artifacts.
+pub fn collect(layout: &Layout, task: &TaskEnvelope, result: AgentResult) -> Result<Collected, CollectError> {
+    let workspace = layout.open_workspace().map_err(CollectError::Workspace)?;
+    let mut blobs = Blobs::new(layout)?;
+    let (commit, skipped) = commit_workspace(layout, task, &workspace, &mut blobs)?;
+    let artifacts = copy_artifacts(&workspace, &result.artifacts, &mut blobs)?;
+    let outcome = Outcome::Succeeded {
+        summary: result.summary,
+        outputs: result.outputs,
+        workspace: commit,
+        artifacts,
+    };
+    Ok(Collected {
+        outcome,
+        uploads: blobs.uploads,
+        skipped,
+    })
+}
+
+fn commit_workspace(
+    layout: &Layout,
+    task: &TaskEnvelope,
+    workspace: &OwnedFd,
+    blobs: &mut Blobs<'_>,
+) -> Result<(Option<WorkspaceRef>, Vec<String>), CollectError> {
+    let repository = git::open(&layout.git())?;
+    let snapshot = snapshot::take(&repository, workspace, Limits::default())?;
+    let parent = task
+        .workspace
+        .as_ref()
+        .map(|input| Oid::from_str(&input.commit))
+        .transpose()?;
+    let commit = match commit::commit(&repository, task, parent, &snapshot)? {
+        commit::Outcome::Nothing => None,
+        commit::Outcome::Unchanged => task.workspace.clone(),
+        commit::Outcome::New(id) => {
+            let written = bundle::export(&repository, id, &blobs.unfinished())?;
+            if written.bytes > limit::BLOB_BYTES {
+                return Err(CollectError::BundleTooLarge { bytes: written.bytes });
+            }
+            blobs.keep(&written)?;
+            Some(WorkspaceRef {
+                commit: id.to_string(),
+                bundle: written.digest,
+                bytes: written.bytes,
+            })
+        }
+    };
+    Ok((commit, snapshot.skipped))
+}
+
+fn copy_artifacts(
+    workspace: &OwnedFd,
+    files: &[ArtifactFile],
+    blobs: &mut Blobs<'_>,
+) -> Result<Vec<Artifact>, CollectError> {
+    if files.len() > limit::ARTIFACTS {
+        let message = format!(
+            "the result names {} artifacts, over the limit of {}",
+            files.len(),
+            limit::ARTIFACTS
+        );
+        return Err(CollectError::Artifact(message));
+    }
+    let mut names = BTreeSet::new();
+    let mut artifacts = Vec::with_capacity(files.len());
+    for file in files {
+        let media_type = file.media_type.as_deref().unwrap_or("application/octet-stream");
+        if let Some(problem) = problem(file, media_type, &mut names) {
+            return Err(CollectError::Artifact(problem));
+        }
+        let written = copy(workspace, &file.path, &blobs.unfinished())?;
+        blobs.keep(&written)?;
+        artifacts.push(Artifact {
+            name: file.name.clone(),
+            digest: written.digest,
+            bytes: written.bytes,
+            media_type: media_type.to_owned(),
+        });
+    }
+    let json = serde_json::to_string(&artifacts).unwrap_or_default();
+    let bytes = limit::stored_bytes(&json);
+    if bytes > limit::ARTIFACTS_BYTES {
+        let message = format!(
+            "the list of artifacts has {bytes} bytes, over the limit of {}: give them shorter names",
+            limit::ARTIFACTS_BYTES
+        );
+        return Err(CollectError::Artifact(message));
+    }
+    Ok(artifacts)
+}
+
+fn problem<'file>(
+    file: &'file ArtifactFile,
+    media_type: &str,
+    names: &mut BTreeSet<&'file str>,
+) -> Option<String> {
+    let name = &file.name;
+    if name.is_empty() || name.len() > limit::ARTIFACT_NAME_BYTES {
+        return Some(format!(
+            "an artifact's name has {} bytes, but from 1 to {} are allowed",
+            name.len(),
+            limit::ARTIFACT_NAME_BYTES
+        ));
+    }
+    if media_type.len() > limit::MEDIA_TYPE_BYTES {
+        return Some(format!(
+            "the media type of the artifact {name:?} has {} bytes, over the limit of {}",
+            media_type.len(),
+            limit::MEDIA_TYPE_BYTES
+        ));
+    }
+    (!names.insert(name)).then(|| format!("two artifacts have the name {name:?}"))
+}
+
+/// Copies a file of the workspace. Each part of its path is opened in the directory before it, and no link is followed.
+fn copy(workspace: &OwnedFd, path: &str, target: &Path) -> Result<Written, CollectError> {
+    let failed = |source| CollectError::ArtifactFile {
+        path: stagecraft_api::error::truncate(path, 256),
+        source,
+    };
+    let source = open_beneath(workspace, path).map_err(failed)?;
+    let too_large = || {
+        failed(io::Error::other(format!(
+            "it has more than {} bytes",
+            limit::BLOB_BYTES
+        )))
+    };
+    if source.bytes > limit::BLOB_BYTES {
+        return Err(too_large());
+    }
+    let mut writer = HashingWriter::new(fs::File::create(target).map_err(CollectError::Volume)?);
+    io::copy(&mut source.file.take(limit::BLOB_BYTES + 1), &mut writer).map_err(failed)?;
+    let written = writer.finish().map_err(CollectError::Volume)?;
+    if written.bytes > limit::BLOB_BYTES {
+        return Err(too_large());
+    }
+    Ok(written)
+}
+
+fn open_beneath(workspace: &OwnedFd, path: &str) -> io::Result<RegularFile> {
+    let mut parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
+    let outside = parts.iter().any(|part| part.is_empty() || *part == "..");
+    let Some(last) = parts.pop().filter(|_| !outside) else {
+        return Err(io::Error::other("it is not a path below the workspace"));
+    };
+    let mut directory = workspace.try_clone()?;
+    for part in parts {
+        directory = snapshot::open(&directory, part.as_bytes(), OFlags::DIRECTORY)?;
+    }
+    RegularFile::open(&directory, last.as_bytes())
+}
+
+/// Files that wait to be uploaded, named by their digests.
+struct Blobs<'layout> {
+    layout: &'layout Layout,
+    uploads: Vec<Upload>,
+}
+
+impl<'layout> Blobs<'layout> {
+    fn new(layout: &'layout Layout) -> Result<Self, CollectError> {
+        // What an earlier try left is made again.
+        let _ = fs::remove_dir_all(layout.blobs());
+        fs::create_dir_all(layout.blobs()).map_err(CollectError::Volume)?;
+        Ok(Self {
+            layout,
+            uploads: Vec::new(),
+        })
+    }
+
+    fn unfinished(&self) -> std::path::PathBuf {
+        self.layout.blobs().join("unfinished")
+    }
+
+    fn keep(&mut self, written: &Written) -> Result<(), CollectError> {
+        let target = self.layout.blobs().join(written.digest.hex());
+        fs::rename(self.unfinished(), target).map_err(CollectError::Volume)?;
+        if self.uploads.iter().all(|upload| upload.digest != written.digest) {
+            self.uploads.push(Upload {
+                digest: written.digest.clone(),
+                bytes: written.bytes,
+            });
+        }
+        let total: u64 = self.uploads.iter().map(|upload| upload.bytes).sum();
+        if total > limit::ATTEMPT_BLOB_BYTES {
+            return Err(CollectError::TooLarge);
+        }
+        Ok(())
+    }
+}

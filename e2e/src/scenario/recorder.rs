@@ -1,0 +1,189 @@
+//! Keeps every version of every Workflow of a namespace, and every Job that ever was.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+use stagecraft_api::status::StagePhase;
+use stagecraft_api::{Workflow, WorkflowPhase, label};
+use tokio::task::JoinHandle;
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// In the order in which they were stored.
+    pub versions: Vec<Version>,
+    /// Every Job by UID, in the order in which they were created.
+    pub jobs: Vec<JobSeen>,
+    /// A watch had to begin anew: versions in between may be missing.
+    pub gaps: bool,
+}
+
+/// One stored version of a Workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub uid: String,
+    pub name: String,
+    /// Of etcd, and so comparable between kinds.
+    pub revision: u64,
+    pub phase: WorkflowPhase,
+    pub template: String,
+    pub stages: Vec<StageSeen>,
+    /// The whole status, for comparison.
+    pub status: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageSeen {
+    pub name: String,
+    pub attempt: u32,
+    pub phase: StagePhase,
+    pub whole: Value,
+}
+
+/// One Job that was created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSeen {
+    pub uid: String,
+    pub name: String,
+    pub workflow_uid: String,
+    pub stage: String,
+    pub attempt: u32,
+    /// Of the first version that was seen.
+    pub revision: u64,
+}
+
+/// Records a namespace until it is dropped.
+pub struct Recorder {
+    recording: Arc<Mutex<Recording>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Recorder {
+    /// Starts both watches and answers once nothing can be missed any more.
+    pub async fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+        let recording = Arc::new(Mutex::new(Recording::default()));
+        let resource = ApiResource::erase::<Workflow>(&());
+        let workflows: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
+        let (workflows_ready, ready) = tokio::sync::oneshot::channel();
+        let first = tokio::spawn(follow(
+            workflows,
+            recording.clone(),
+            workflows_ready,
+            Recording::add_workflow,
+        ));
+        ready.await.context("the watch over Workflows did not begin")?;
+        let (jobs_ready, ready) = tokio::sync::oneshot::channel();
+        let second = tokio::spawn(follow(jobs, recording.clone(), jobs_ready, Recording::add_job));
+        ready.await.context("the watch over Jobs did not begin")?;
+        Ok(Self {
+            recording,
+            tasks: [first, second],
+        })
+    }
+
+    /// What was seen so far.
+    pub fn recording(&self) -> Recording {
+        self.recording
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+async fn follow<K>(
+    api: Api<K>,
+    recording: Arc<Mutex<Recording>>,
+    ready: tokio::sync::oneshot::Sender<()>,
+    add: fn(&mut Recording, &K),
+) where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let mut ready = Some(ready);
+    let mut changes = watcher::watcher(api, watcher::Config::default()).boxed();
+    while let Some(change) = changes.next().await {
+        let mut recording = recording.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            Ok(Event::Apply(object) | Event::InitApply(object)) => add(&mut recording, &object),
+            Ok(Event::InitDone) => {
+                if let Some(ready) = ready.take() {
+                    let _ = ready.send(());
+                }
+            }
+            Ok(Event::Init) => recording.gaps |= ready.is_none(),
+            Ok(Event::Delete(_)) | Err(_) => {}
+        }
+    }
+}
+
+impl Recording {
+    fn add_workflow(&mut self, workflow: &DynamicObject) {
+        let status = workflow.data.get("status").cloned().unwrap_or_default();
+        let stages = status.get("stages").and_then(Value::as_array);
+        let version = Version {
+            uid: workflow.uid().unwrap_or_default(),
+            name: workflow.name_any(),
+            revision: revision(workflow.resource_version()),
+            phase: field(&status, "phase").unwrap_or_default(),
+            template: field(&status, "template").unwrap_or_default(),
+            stages: stages.into_iter().flatten().map(stage).collect(),
+            status,
+        };
+        if self.versions.last() != Some(&version) {
+            self.versions.push(version);
+        }
+    }
+
+    fn add_job(&mut self, job: &Job) {
+        let uid = job.uid().unwrap_or_default();
+        let label = |name: &str| job.labels().get(name).cloned().unwrap_or_default();
+        if self.jobs.iter().any(|known| known.uid == uid) || label(label::WORKFLOW_UID).is_empty() {
+            return;
+        }
+        self.jobs.push(JobSeen {
+            uid,
+            name: job.name_any(),
+            workflow_uid: label(label::WORKFLOW_UID),
+            stage: label(label::STAGE),
+            attempt: label(label::ATTEMPT).parse().unwrap_or_default(),
+            revision: revision(job.resource_version()),
+        });
+    }
+
+    /// Jobs of one Workflow, by its UID.
+    pub fn jobs_of(&self, uid: &str) -> Vec<&JobSeen> {
+        self.jobs.iter().filter(|job| job.workflow_uid == uid).collect()
+    }
+}
+
+fn stage(value: &Value) -> StageSeen {
+    StageSeen {
+        name: field(value, "name").unwrap_or_default(),
+        attempt: field(value, "attempt").unwrap_or_default(),
+        phase: field(value, "phase").unwrap_or_default(),
+        whole: value.clone(),
+    }
+}
+
+fn field<T: serde::de::DeserializeOwned>(value: &Value, name: &str) -> Option<T> {
+    serde_json::from_value(value.get(name)?.clone()).ok()
+}
+
+fn revision(text: Option<String>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
+}

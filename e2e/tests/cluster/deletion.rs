@@ -1,0 +1,144 @@
+//! Deleting at the worst moment: while an agent hangs that ignores SIGTERM.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::watcher;
+use reqwest::Method;
+use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::protocol::StoredWorkflows;
+use stagecraft_api::{Workflow, WorkflowTemplate, label, name};
+use stagecraft_e2e::scenario::gateway::{Gateway, operator_token};
+use stagecraft_e2e::scenario::samples::{self, STAGE};
+use stagecraft_e2e::scenario::waiting::{eventually, until};
+use stagecraft_e2e::scenario::{Isolation, World, scenario};
+
+const LIMIT: Duration = Duration::from_mins(5);
+const START: Duration = Duration::from_mins(1);
+/// Longest time until nothing is left.
+const GONE: Duration = Duration::from_mins(1);
+
+/// A Workflow whose first stage has left something in the store and whose second one hangs; answers its UID.
+async fn hanging(world: &World) -> anyhow::Result<String> {
+    let template = serde_json::json!({
+        "metadata": {"name": samples::SINGLE},
+        "spec": {"stages": [{"name": "before", "agent": "echo"}, {"name": STAGE, "agent": "echo"}]},
+    });
+    world.create::<WorkflowTemplate>(template).await?;
+    let created = world
+        .create::<Workflow>(samples::faulty("flow", EchoFault::Hang, None, 0, 600))
+        .await?;
+    world.running_pod("flow", STAGE, 1, START).await?;
+    let uid = created.uid().unwrap_or_default();
+    assert!(
+        stored(world, &uid).await?,
+        "the store holds nothing: the scenario would prove nothing"
+    );
+    assert!(
+        queued(world, &uid).await?,
+        "the queue holds nothing: the scenario would prove nothing"
+    );
+    Ok(uid)
+}
+
+/// Whether the gateway's store holds anything of a Workflow.
+async fn stored(world: &World, uid: &str) -> anyhow::Result<bool> {
+    let gateway = Gateway::reach(&world.client, &world.release).await?;
+    let token = operator_token(&world.client, &world.release).await?;
+    let answer = gateway
+        .ask(Method::GET, "/v1/operator/workflows", Some(&token), None)
+        .await?;
+    let stored: StoredWorkflows = answer.error_for_status()?.json().await?;
+    Ok(stored.uids.iter().any(|known| known == uid))
+}
+
+/// Whether any key of Redis speaks of a Workflow.
+async fn queued(world: &World, uid: &str) -> anyhow::Result<bool> {
+    let events = world.release.redis(&["EXISTS", &name::events(uid)]).await?;
+    let tasks = world.release.redis(&["HKEYS", &name::task_ids("echo")]).await?;
+    let keys = world
+        .release
+        .redis(&["--scan", "--pattern", &format!("*{uid}*")])
+        .await?;
+    Ok(!events.contains("(integer) 0") || tasks.contains(uid) || keys.contains(uid))
+}
+
+async fn forgotten(world: &World, uid: &str) -> anyhow::Result<()> {
+    eventually(GONE, "Redis has forgotten the Workflow", async || {
+        Ok(!queued(world, uid).await?)
+    })
+    .await?;
+    eventually(GONE, "the store has forgotten the Workflow", async || {
+        Ok(!stored(world, uid).await?)
+    })
+    .await
+}
+
+#[test]
+fn a_workflow_deleted_in_mid_stage_leaves_nothing_behind() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let uid = hanging(world).await?;
+        world
+            .api::<Workflow>()
+            .delete("flow", &DeleteParams::default())
+            .await?;
+        world.nothing_left(GONE).await?;
+        let ours = watcher::Config::default().labels(label::WORKFLOW_UID);
+        until(
+            world.api::<ConfigMap>(),
+            ours,
+            GONE,
+            "no ConfigMap is left",
+            <[ConfigMap]>::is_empty,
+        )
+        .await?;
+        forgotten(world, &uid).await
+    })
+}
+
+#[test]
+fn a_namespace_deleted_in_mid_stage_is_gone_within_a_minute() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let uid = hanging(world).await?;
+        let namespaces: Api<Namespace> = Api::all(world.client.clone());
+        let namespace = namespaces.get(&world.namespace).await?;
+        namespaces
+            .delete(&world.namespace, &DeleteParams::default())
+            .await?;
+        let deleted = conditions::is_deleted(namespace.metadata.uid.as_deref().unwrap_or_default());
+        let gone = await_condition(namespaces, &world.namespace, deleted);
+        assert!(
+            tokio::time::timeout(GONE, gone).await.is_ok(),
+            "the namespace is still there after 60 s"
+        );
+        forgotten(world, &uid).await
+    })
+}
+
+#[test]
+fn a_workflow_created_again_under_its_name_starts_afresh() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+        let first = world
+            .create::<Workflow>(samples::faulty("again", EchoFault::Hang, None, 0, 600))
+            .await?;
+        world.running_pod("again", STAGE, 1, START).await?;
+        world
+            .api::<Workflow>()
+            .delete("again", &DeleteParams::default())
+            .await?;
+        let uid = first.uid().unwrap_or_default();
+        await_condition(world.api::<Workflow>(), "again", conditions::is_deleted(&uid)).await?;
+        let second = world
+            .create::<Workflow>(samples::single("again", serde_json::json!({})))
+            .await?;
+        world.completed("again", START).await?;
+        let recording = world.recording();
+        assert_eq!(recording.jobs_of(&uid).len(), 1);
+        assert_eq!(recording.jobs_of(&second.uid().unwrap_or_default()).len(), 1);
+        Ok(())
+    })
+}

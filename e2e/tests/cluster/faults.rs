@@ -1,0 +1,266 @@
+//! Agents that misbehave. Each fault is played twice at once: in the first attempt only, so that a retry succeeds, and in
+//! an attempt that is the only one.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::ResourceExt as _;
+use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::status::{StagePhase, WorkflowStatus};
+use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_e2e::scenario::samples::{self, STAGE};
+use stagecraft_e2e::scenario::world::stage;
+use stagecraft_e2e::scenario::{Isolation, World, on_this_machine, processes, scenario};
+
+const LIMIT: Duration = Duration::from_mins(3);
+const END: Duration = Duration::from_mins(2);
+/// Largest Workflow that DESIGN.md allows.
+const OBJECT_BYTES: usize = 512 * 1024;
+
+/// How an attempt with a fault has to end.
+#[derive(Clone, Copy)]
+struct Expected {
+    category: Category,
+    code: &'static str,
+    /// Parts of the message.
+    says: &'static [&'static str],
+}
+
+fn play(fault: EchoFault, timeout_seconds: u32, expected: Expected) -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+        world
+            .create::<Workflow>(samples::faulty("given-up", fault, None, 0, timeout_seconds))
+            .await?;
+        world
+            .create::<Workflow>(samples::faulty("retried", fault, Some(1), 1, timeout_seconds))
+            .await?;
+        gives_up(world, &expected).await?;
+        is_retried(world, &expected).await
+    })
+}
+
+async fn gives_up(world: &World, expected: &Expected) -> anyhow::Result<()> {
+    let status = world.failed("given-up", END).await?;
+    let stage = stage(&status, STAGE)?;
+    assert_eq!(
+        (stage.phase, stage.attempt, stage.failures),
+        (StagePhase::Failed, 1, 1),
+        "{stage:?}"
+    );
+    let error = stage.error.as_ref().context("a failed stage has an error")?;
+    assert_error(error, expected);
+    assert!(
+        status.message.contains(&error.message),
+        "the Workflow's message hides why: {}",
+        status.message
+    );
+    small(world, "given-up").await
+}
+
+async fn is_retried(world: &World, expected: &Expected) -> anyhow::Result<()> {
+    let status = world.completed("retried", END).await?;
+    let stage = stage(&status, STAGE)?;
+    assert_eq!(
+        (stage.attempt, stage.failures, stage.losses),
+        (2, 1, 0),
+        "{stage:?}"
+    );
+    let first = stage
+        .history
+        .first()
+        .context("the failed attempt is in the history")?;
+    assert_eq!(
+        (first.attempt, first.category, first.code.as_str()),
+        (1, expected.category, expected.code)
+    );
+    small(world, "retried").await
+}
+
+fn assert_error(error: &StructuredError, expected: &Expected) {
+    assert_eq!(
+        (error.category, error.code.as_str()),
+        (expected.category, expected.code),
+        "{error:?}"
+    );
+    for part in expected.says {
+        assert!(
+            error.message.contains(part),
+            "{part:?} is not in: {}",
+            error.message
+        );
+    }
+    let action = error.suggested_action.as_deref().unwrap_or_default();
+    assert!(!action.is_empty(), "nothing says what to do about it: {error:?}");
+}
+
+async fn small(world: &World, name: &str) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&world.api::<Workflow>().get(name).await?)?.len();
+    assert!(bytes < OBJECT_BYTES, "Workflow {name} has {bytes} bytes");
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_exits_with_a_status_fails_the_attempt() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Execution,
+        code: "AgentFailed",
+        says: &["status 3"],
+    };
+    play(EchoFault::Exit, 60, expected)
+}
+
+#[test]
+fn an_agent_that_reports_an_error_fails_the_attempt_with_it() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Execution,
+        code: "EchoFault",
+        says: &[],
+    };
+    play(EchoFault::Report, 60, expected)
+}
+
+#[test]
+fn an_agent_that_hangs_is_stopped_at_its_time_limit() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Timeout,
+        code: "StageTimeout",
+        says: &["4 s"],
+    };
+    play(EchoFault::Hang, 4, expected)
+}
+
+#[test]
+fn an_agent_that_leaks_memory_fails_the_attempt_for_want_of_memory() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Resource,
+        code: "OutOfMemory",
+        says: &["memory"],
+    };
+    play(EchoFault::LeakMemory, 60, expected)
+}
+
+#[test]
+fn an_agent_without_a_result_fails_the_attempt() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Validation,
+        code: "ResultMissing",
+        says: &["result.json"],
+    };
+    play(EchoFault::NoResult, 60, expected)
+}
+
+#[test]
+fn a_result_that_is_not_json_fails_the_attempt() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Validation,
+        code: "ResultMalformed",
+        says: &["JSON"],
+    };
+    play(EchoFault::MalformedResult, 60, expected)
+}
+
+#[test]
+fn a_result_of_50_megabytes_fails_the_attempt_and_never_reaches_the_status() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Validation,
+        code: "ResultTooLarge",
+        says: &["262144"],
+    };
+    play(EchoFault::HugeResult, 60, expected)
+}
+
+#[test]
+fn outputs_over_the_limit_fail_the_attempt_and_never_reach_the_status() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Validation,
+        code: "OutputsTooLarge",
+        says: &["8192"],
+    };
+    play(EchoFault::HugeOutputs, 60, expected)
+}
+
+#[test]
+fn an_agent_that_kills_itself_fails_the_attempt() -> anyhow::Result<()> {
+    let expected = Expected {
+        category: Category::Execution,
+        code: "AgentKilled",
+        says: &["signal 9"],
+    };
+    play(EchoFault::KillSelf, 60, expected)
+}
+
+#[test]
+fn children_that_an_agent_leaves_behind_hold_up_nothing_and_are_gone() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+        let mut workflow = samples::faulty("forked", EchoFault::ForkChild, None, 0, 60);
+        samples::set(
+            &mut workflow,
+            "/spec/stages/0/payload",
+            "sleepMillis",
+            2_000.into(),
+        );
+        world.create::<Workflow>(workflow).await?;
+        let pod = world.running_pod("forked", STAGE, 1, END).await?;
+        let status: WorkflowStatus = world.completed("forked", END).await?;
+        assert_eq!(stage(&status, STAGE)?.attempt, 1);
+        let name = pod.name_any();
+        let pods = world.api();
+        let ended = kube::runtime::wait::await_condition(
+            pods,
+            &name,
+            |pod: Option<&k8s_openapi::api::core::v1::Pod>| {
+                pod.is_none_or(|pod| {
+                    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                    matches!(phase, Some("Succeeded" | "Failed"))
+                })
+            },
+        );
+        tokio::time::timeout(Duration::from_secs(30), ended).await??;
+        if on_this_machine() {
+            let left = processes::of_container(&pod, "agent")?;
+            assert!(left.is_empty(), "still running: {left:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn memory_that_takes_the_launcher_along_fails_the_attempt_for_want_of_memory() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        // Memory of a file in /dev/shm belongs to nobody: whatever process is largest is killed for it, again and again,
+        // until the launcher, the first process of the container, is the largest that is left.
+        let hog = "while :; do cat /dev/zero >> /dev/shm/hog; done";
+        let agent = serde_json::json!({
+            "metadata": {"name": "hog"},
+            "spec": {
+                "image": crate::foreign_images::shell_image()?,
+                "command": ["sh", "-c", hog],
+                "resources": {"limits": {"memory": "24Mi"}},
+            },
+        });
+        world.create::<Agent>(agent).await?;
+        let template = serde_json::json!({
+            "metadata": {"name": samples::SINGLE},
+            "spec": {"stages": [{"name": STAGE, "agent": "hog", "retries": 0, "timeoutSeconds": 60}]},
+        });
+        world.create::<WorkflowTemplate>(template).await?;
+        world
+            .create::<Workflow>(samples::single("hog", serde_json::json!({})))
+            .await?;
+        let status = world.failed("hog", END).await?;
+        let error = stage(&status, STAGE)?
+            .error
+            .clone()
+            .context("a failed stage has an error")?;
+        let expected = Expected {
+            category: Category::Resource,
+            code: "OutOfMemory",
+            says: &["memory"],
+        };
+        assert_error(&error, &expected);
+        Ok(())
+    })
+}

@@ -1,0 +1,121 @@
+//! Command line and environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// The Stagecraft gateway: tasks, results and blobs of stage Pods.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    /// Address of the API, over TLS.
+    #[arg(long, env = "STAGECRAFT_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics, without TLS.
+    #[arg(long, env = "STAGECRAFT_STATUS_LISTEN", default_value = "0.0.0.0:8080")]
+    pub status_listen: SocketAddr,
+    /// Certificate chain as PEM. Read again when it changes.
+    #[arg(long, env = "STAGECRAFT_TLS_CERTIFICATE_FILE")]
+    pub tls_certificate_file: PathBuf,
+    /// Private key as PEM. Read again when it changes.
+    #[arg(long, env = "STAGECRAFT_TLS_KEY_FILE")]
+    pub tls_key_file: PathBuf,
+    /// Directory of the store. Nothing else is written to.
+    #[arg(long, env = "STAGECRAFT_STORE")]
+    pub store: PathBuf,
+    /// redis://HOST:PORT of the queues. The password comes from STAGECRAFT_REDIS_PASSWORD.
+    #[arg(long, env = "STAGECRAFT_REDIS_URL")]
+    pub redis_url: String,
+    /// Password of Redis.
+    #[arg(
+        long,
+        env = "STAGECRAFT_REDIS_PASSWORD",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    pub redis_password: RedisPassword,
+    /// system:serviceaccount:NAMESPACE:NAME of the operator, the only caller of its part of the API.
+    #[arg(long, env = "STAGECRAFT_OPERATOR_SERVICE_ACCOUNT")]
+    pub operator_service_account: String,
+    /// How often a runner sends a heartbeat, in seconds.
+    #[arg(long, env = "STAGECRAFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=300))]
+    pub heartbeat_seconds: u32,
+    /// How log lines are written.
+    #[arg(long, env = "STAGECRAFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    #[command(flatten)]
+    pub quotas: Quotas,
+}
+
+/// How much callers may ask for.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Quotas {
+    /// Failed authentications that one source address may make, a second.
+    #[arg(long, env = "STAGECRAFT_SOURCE_FAILURES_PER_SECOND", default_value_t = 20)]
+    pub source_failures_per_second: u32,
+    /// Failed authentications that one source address may make at once.
+    #[arg(long, env = "STAGECRAFT_SOURCE_FAILURES_BURST", default_value_t = 50)]
+    pub source_failures_burst: u32,
+    /// Requests that one attempt may make, a second.
+    #[arg(long, env = "STAGECRAFT_ATTEMPT_REQUESTS_PER_SECOND", default_value_t = 100)]
+    pub attempt_requests_per_second: u32,
+    /// Requests that one attempt may make at once.
+    #[arg(long, env = "STAGECRAFT_ATTEMPT_REQUESTS_BURST", default_value_t = 500)]
+    pub attempt_requests_burst: u32,
+    /// Events that one attempt may send, a minute.
+    #[arg(long, env = "STAGECRAFT_ATTEMPT_EVENTS_PER_MINUTE", default_value_t = 1000)]
+    pub attempt_events_per_minute: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            source_failures_per_second: 20,
+            source_failures_burst: 50,
+            attempt_requests_per_second: 100,
+            attempt_requests_burst: 500,
+            attempt_events_per_minute: 1000,
+        }
+    }
+}
+
+/// A password that no debug output shows.
+#[derive(Clone, Default)]
+pub struct RedisPassword(pub String);
+
+impl From<String> for RedisPassword {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for RedisPassword {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("RedisPassword(..)")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_debug_output_shows_the_password() {
+        assert!(!format!("{:?}", RedisPassword("hunter2".into())).contains("hunter2"));
+    }
+}

@@ -1,0 +1,22 @@
+//! The gateway's whole API over a mock API server, a store in a directory, and a real Redis where that matters.
+
+#[cfg(test)]
+mod attempts;
+#[cfg(test)]
+mod authentication;
+#[cfg(test)]
+mod blobs;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod operator;
+#[cfg(test)]
+mod queues;
+#[cfg(test)]
+mod results;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,272 @@
+//! Judges what runs, then starts what is ready.
+
+use std::collections::BTreeMap;
+
+use stagecraft_api::attempt::AttemptKey;
+use stagecraft_api::condition::Reason;
+use stagecraft_api::error::{StructuredError, truncate};
+use stagecraft_api::limit;
+use stagecraft_api::result::{AttemptResult, Outcome};
+use stagecraft_api::run::{Run, RunStage};
+use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+
+use crate::envelope::{envelope, workspace};
+use crate::failure::{Count, Next, count, next};
+use crate::judge::{Verdict, judge};
+use crate::merge::without_nulls;
+use crate::observation::Observation;
+use crate::plan::{Action, Notice, Plan};
+use crate::put_away::put_away;
+use crate::settings::Settings;
+use crate::summary;
+
+/// Plans for a Workflow that runs.
+pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings) -> Plan {
+    let mut draft = Draft {
+        observation,
+        run,
+        settings,
+        status: observation.status.clone(),
+        plan: Plan::default(),
+        reasons: BTreeMap::new(),
+        notices: Vec::new(),
+        closes: Vec::new(),
+        ended: Vec::new(),
+    };
+    for stage in &run.stages {
+        draft.judge_stage(stage);
+    }
+    // Judging plans nothing but looks; what they show is awaited before anything is written.
+    if !draft.plan.actions.is_empty() {
+        return draft.plan;
+    }
+    let started = draft.start_ready();
+    draft.finish(&started)
+}
+
+/// A plan in the making.
+pub(crate) struct Draft<'a> {
+    pub(crate) observation: &'a Observation,
+    pub(crate) run: &'a Run,
+    pub(crate) settings: &'a Settings,
+    pub(crate) status: WorkflowStatus,
+    pub(crate) plan: Plan,
+    /// Why stages are where they are, by name, where their phase does not tell.
+    pub(crate) reasons: BTreeMap<String, Reason>,
+    pub(crate) notices: Vec<Notice>,
+    closes: Vec<String>,
+    /// Attempts that ended in this plan: they make room for others, and their tasks are done.
+    pub(crate) ended: Vec<AttemptKey>,
+}
+
+impl Draft<'_> {
+    pub(crate) fn stage_mut(&mut self, name: &str) -> Option<&mut StageStatus> {
+        self.status.stages.iter_mut().find(|stage| stage.name == name)
+    }
+
+    pub(crate) fn key(&self, stage: &str, attempt: u32) -> AttemptKey {
+        AttemptKey {
+            workflow_uid: self.observation.identity.uid.clone(),
+            stage: stage.to_owned(),
+            attempt,
+        }
+    }
+
+    pub(crate) fn notice(&mut self, warning: bool, reason: &'static str, message: &str) {
+        self.notices.push(Notice {
+            warning,
+            reason,
+            message: truncate(message, limit::MESSAGE_BYTES),
+        });
+    }
+
+    fn judge_stage(&mut self, run: &RunStage) {
+        let now = self.observation.now;
+        let Some(stage) = self.status.stages.iter().find(|stage| stage.name == run.name) else {
+            return;
+        };
+        if stage.phase != StagePhase::Running {
+            return;
+        }
+        let look = Action::Look {
+            stage: run.name.clone(),
+        };
+        let Some(evidence) = self.observation.attempts.get(&run.name) else {
+            self.plan.actions.push(look);
+            return;
+        };
+        match judge(now, stage, run, evidence, self.settings) {
+            Verdict::Look => self.plan.actions.push(look),
+            Verdict::Running { trouble: None, until } => {
+                self.say(run, Reason::StageRunning, None);
+                self.plan.wake(until);
+            }
+            Verdict::Running { trouble, until } => {
+                self.say(run, Reason::StagePending, trouble);
+                self.plan.wake(until);
+            }
+            Verdict::Close { error, until } => {
+                self.closes.push(stage.job.clone());
+                let message = format!("{}; its Job is being deleted", error.message);
+                self.say(run, Reason::StageRunning, Some(message));
+                if let Some(stage) = self.stage_mut(&run.name) {
+                    stage.error = Some(error);
+                }
+                self.plan.wake(until);
+            }
+            Verdict::Succeeded(result) => self.succeed(run, *result),
+            Verdict::Failed(error) => self.fail(run, error),
+        }
+    }
+
+    /// Tells of a stage that runs; by default that it does.
+    fn say(&mut self, run: &RunStage, reason: Reason, message: Option<String>) {
+        self.reasons.insert(run.name.clone(), reason);
+        if let Some(stage) = self.stage_mut(&run.name) {
+            let message = message.unwrap_or_else(|| running_message(stage, run));
+            stage.message = truncate(&message, limit::MESSAGE_BYTES);
+        }
+    }
+
+    fn succeed(&mut self, run: &RunStage, result: AttemptResult) {
+        let now = self.observation.now;
+        let inherited = workspace(run, &self.status.stages);
+        let Outcome::Succeeded {
+            summary,
+            outputs,
+            workspace,
+            artifacts,
+        } = result.outcome
+        else {
+            return;
+        };
+        let Some(stage) = self.stage_mut(&run.name) else {
+            return;
+        };
+        stage.phase = StagePhase::Succeeded;
+        stage.finished_at = Some(now);
+        stage.message = if stage.attempt == 1 {
+            "succeeded".to_owned()
+        } else {
+            format!("succeeded in attempt {}", stage.attempt)
+        };
+        stage.summary = truncate(&summary, limit::MESSAGE_BYTES);
+        stage.outputs = without_nulls(outputs);
+        stage.workspace = workspace.or(inherited);
+        stage.artifacts = artifacts;
+        stage.error = None;
+        let attempt = stage.attempt;
+        let took = stage.started_at.map_or(0, |started| now.millis_since(started));
+        self.ended.push(self.key(&run.name, attempt));
+        let message = format!("stage {} succeeded in {}", run.name, seconds(took));
+        self.notice(false, "StageSucceeded", &message);
+    }
+
+    fn fail(&mut self, run: &RunStage, error: StructuredError) {
+        let now = self.observation.now;
+        let settings = self.settings;
+        let uid = self.observation.identity.uid.clone();
+        let Some(stage) = self.stage_mut(&run.name) else {
+            return;
+        };
+        let key = AttemptKey {
+            workflow_uid: uid,
+            stage: run.name.clone(),
+            attempt: stage.attempt,
+        };
+        match count(&error) {
+            Count::Failure => stage.failures += 1,
+            Count::Loss => stage.losses += 1,
+        }
+        stage.history.push(AttemptSummary {
+            attempt: stage.attempt,
+            started_at: stage.attempt_started_at,
+            finished_at: now,
+            code: error.code.clone(),
+            category: error.category,
+            message: truncate(&error.message, limit::HISTORY_MESSAGE_BYTES),
+        });
+        let surplus = stage.history.len().saturating_sub(limit::HISTORY);
+        stage.history.drain(..surplus);
+        let what = failed_message(stage.attempt, &error);
+        let message = match next(&error, stage.failures, stage.losses, run.retries, &key, settings) {
+            Next::GiveUp => {
+                stage.phase = StagePhase::Failed;
+                stage.finished_at = Some(now);
+                match &error.suggested_action {
+                    Some(action) => format!("{what}; {action}"),
+                    None => what.clone(),
+                }
+            }
+            Next::Retry { after_millis } => {
+                let at = now.plus_millis(after_millis);
+                stage.phase = StagePhase::Waiting;
+                stage.next_attempt_at = Some(at);
+                format!("next attempt at {at}; {what}")
+            }
+        };
+        stage.message = truncate(&message, limit::MESSAGE_BYTES);
+        stage.error = Some(error);
+        self.ended.push(key);
+        self.notice(true, "AttemptFailed", &format!("stage {}: {what}", run.name));
+    }
+
+    fn finish(mut self, started: &[String]) -> Plan {
+        let Observation {
+            now,
+            identity,
+            status: before,
+            ..
+        } = self.observation;
+        summary::summarize(&mut self.status, self.run, &self.reasons, self.settings, *now);
+        let status = self.status;
+        let mut plan = self.plan;
+        if status != *before {
+            plan.actions.push(Action::Store(Box::new(status.clone())));
+        }
+        for stage in started.iter().filter_map(|name| self.run.stage(name)) {
+            let task = envelope(identity, self.run, stage, &status.stages, *now);
+            plan.actions.push(Action::Start(Box::new(task)));
+        }
+        // Why a Job is deleted is stored before: without that its end would look like a stranger's work.
+        plan.actions
+            .extend(self.closes.into_iter().map(|job| Action::Close { job }));
+        plan.actions
+            .extend(self.ended.into_iter().map(Action::Acknowledge));
+        plan.actions.extend(self.notices.into_iter().map(Action::Record));
+        if status.phase.is_terminal() {
+            let (warning, reason) = match status.phase {
+                WorkflowPhase::Completed => (false, "Completed"),
+                _ => (true, "Failed"),
+            };
+            plan.actions.push(Action::Record(Notice {
+                warning,
+                reason,
+                message: status.message.clone(),
+            }));
+        }
+        put_away(self.observation, &status, self.settings, &mut plan);
+        plan
+    }
+}
+
+/// How an attempt failed, in a sentence.
+pub(crate) fn failed_message(attempt: u32, error: &StructuredError) -> String {
+    format!(
+        "attempt {attempt} failed ({}): {}",
+        error.category.as_str(),
+        error.message
+    )
+}
+
+pub(crate) fn running_message(stage: &StageStatus, run: &RunStage) -> String {
+    let until = stage
+        .attempt_started_at
+        .map(|since| since.plus_seconds(run.timeout_seconds.into()));
+    let until = until.map(|until| format!(", until {until}")).unwrap_or_default();
+    format!("attempt {} by agent {}{until}", stage.attempt, run.agent.name)
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, (millis % 1000) / 100)
+}

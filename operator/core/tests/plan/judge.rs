@@ -1,0 +1,554 @@
+use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::status::{StagePhase, StageStatus};
+use stagecraft_core::Settings;
+use stagecraft_core::judge::{Verdict, judge};
+use stagecraft_core::observation::{AttemptEvidence, JobEvidence, PodEvidence, PodPhase, ResultEvidence};
+
+use crate::fixture::{
+    TIMEOUT, at, deleting, ended, failure, live, missing, pod, present, result, run, success, with_pod,
+};
+
+/// When the runner may report no more: its limit and the grace of 20 s.
+const LAST_CALL: u64 = TIMEOUT + 20;
+/// How long a Job may be unseen, in seconds.
+const GRACE: u64 = 12;
+/// How long a Pod may be on its way out, in seconds.
+const LOST: u64 = 150;
+
+/// The first attempt of stage a, begun at ten o'clock.
+fn stage() -> StageStatus {
+    StageStatus {
+        name: "a".into(),
+        phase: StagePhase::Running,
+        attempt: 1,
+        attempt_started_at: Some(at(0)),
+        ..StageStatus::default()
+    }
+}
+
+fn verdict(seconds: u64, evidence: &AttemptEvidence) -> Verdict {
+    judge(
+        at(seconds),
+        &stage(),
+        &run("a").stages[0],
+        evidence,
+        &Settings::default(),
+    )
+}
+
+/// It failed like this, and a look from memory would not have said so.
+#[track_caller]
+fn fails(seconds: u64, evidence: AttemptEvidence, code: &str, category: Category) -> StructuredError {
+    assert_eq!(
+        verdict(seconds, &evidence),
+        Verdict::Look,
+        "without live evidence nothing is judged"
+    );
+    match verdict(seconds, &live(evidence)) {
+        Verdict::Failed(error) => {
+            assert_eq!((error.code.as_str(), error.category), (code, category));
+            error
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// It goes on, for this reason.
+#[track_caller]
+fn waits(seconds: u64, evidence: AttemptEvidence, why: &str) {
+    match verdict(seconds, &live(evidence)) {
+        Verdict::Running {
+            trouble: Some(trouble),
+            until,
+        } => {
+            assert!(trouble.contains(why), "{trouble}");
+            assert!(until > at(seconds), "looking again at once is a busy loop");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// It goes on and nothing is wrong, from memory alone.
+#[track_caller]
+fn works(seconds: u64, evidence: &AttemptEvidence) {
+    match verdict(seconds, evidence) {
+        Verdict::Running { trouble: None, until } => assert!(until > at(seconds)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn job_failed() -> AttemptEvidence {
+    AttemptEvidence {
+        job: JobEvidence::Present {
+            failure: Some("BackoffLimitExceeded: Job has reached the specified backoff limit".into()),
+            complete: false,
+            deleting: false,
+            trouble: None,
+        },
+        ..present()
+    }
+}
+
+fn job_complete() -> AttemptEvidence {
+    AttemptEvidence {
+        job: JobEvidence::Present {
+            failure: None,
+            complete: true,
+            deleting: false,
+            trouble: None,
+        },
+        ..present()
+    }
+}
+
+fn job_without_pod(trouble: &str) -> AttemptEvidence {
+    AttemptEvidence {
+        job: JobEvidence::Present {
+            failure: None,
+            complete: false,
+            deleting: false,
+            trouble: Some(trouble.into()),
+        },
+        ..present()
+    }
+}
+
+fn leaving(since: u64) -> PodEvidence {
+    PodEvidence {
+        deleting_since: Some(at(since)),
+        ..pod(PodPhase::Running)
+    }
+}
+
+fn on_a_lost_node(since: u64) -> PodEvidence {
+    PodEvidence {
+        node_lost_since: Some(at(since)),
+        ..pod(PodPhase::Running)
+    }
+}
+
+fn ended_by_kubernetes(reason: &str) -> PodEvidence {
+    PodEvidence {
+        reason: Some(reason.into()),
+        ..pod(PodPhase::Failed)
+    }
+}
+
+#[test]
+fn a_job_with_a_pod_that_runs_works_until_the_last_call() {
+    works(1, &present());
+    works(1, &with_pod(present(), pod(PodPhase::Pending)));
+    works(LAST_CALL - 1, &with_pod(present(), pod(PodPhase::Running)));
+    assert_eq!(
+        verdict(5, &with_pod(present(), pod(PodPhase::Running))),
+        Verdict::Running {
+            trouble: None,
+            until: at(LAST_CALL)
+        }
+    );
+}
+
+#[test]
+fn a_phase_that_nobody_knows_is_no_end() {
+    works(1, &with_pod(present(), pod(PodPhase::Unknown)));
+}
+
+#[test]
+fn why_a_pod_does_not_start_is_told_from_memory() {
+    let unscheduled = PodEvidence {
+        trouble: Some("no node takes the Pod".into()),
+        ..pod(PodPhase::Pending)
+    };
+    for evidence in [
+        with_pod(present(), unscheduled),
+        job_without_pod("no node takes the Pod"),
+    ] {
+        match verdict(3, &evidence) {
+            Verdict::Running {
+                trouble: Some(trouble),
+                ..
+            } => assert_eq!(trouble, "no node takes the Pod"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_stored_result_decides_whatever_else_is_seen() {
+    let everything = [
+        present(),
+        missing(true),
+        missing(false),
+        deleting(),
+        job_failed(),
+        with_pod(present(), ended(137, "OOMKilled")),
+        with_pod(missing(true), leaving(0)),
+        AttemptEvidence {
+            job: JobEvidence::Foreign,
+            ..present()
+        },
+    ];
+    for evidence in everything {
+        for seconds in [1, GRACE, LAST_CALL, 10 * LAST_CALL] {
+            for is_live in [false, true] {
+                let with = |outcome| AttemptEvidence {
+                    result: ResultEvidence::Some(Box::new(result("a", 1, outcome))),
+                    live: is_live,
+                    ..evidence.clone()
+                };
+                let good = verdict(seconds, &with(success(serde_json::json!({}))));
+                assert!(matches!(good, Verdict::Succeeded(_)), "{good:?}");
+                match verdict(seconds, &with(failure(Category::Dependency))) {
+                    Verdict::Failed(error) => assert_eq!(error.code, "Broken"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_job_that_was_seen_and_is_gone_was_deleted() {
+    fails(1, missing(true), "JobDeleted", Category::Network);
+}
+
+#[test]
+fn a_job_that_was_never_seen_is_given_its_grace() {
+    waits(0, missing(false), "waiting for the Job to appear");
+    waits(GRACE - 1, missing(false), "waiting for the Job to appear");
+    fails(GRACE, missing(false), "JobMissing", Category::Network);
+}
+
+#[test]
+fn the_grace_for_a_job_is_longer_than_its_creation_may_take() {
+    // CREATE_TIMEOUT in operator/src/apply.rs.
+    assert!(Settings::default().job_grace_millis > 8_000);
+}
+
+#[test]
+fn a_pod_without_its_job_is_waited_for() {
+    waits(
+        1,
+        with_pod(missing(true), pod(PodPhase::Running)),
+        "the Job was deleted; waiting for Pod flow-a-1-x to end",
+    );
+    waits(1, with_pod(missing(true), leaving(0)), "is being deleted");
+    fails(
+        1,
+        with_pod(missing(true), ended(137, "OOMKilled")),
+        "OutOfMemory",
+        Category::Resource,
+    );
+}
+
+#[test]
+fn a_job_on_its_way_out_is_waited_for_as_long_as_the_attempt_may_take() {
+    waits(1, deleting(), "the Job is being deleted");
+    waits(
+        1,
+        with_pod(deleting(), pod(PodPhase::Running)),
+        "the Job is being deleted; waiting for Pod",
+    );
+    fails(LAST_CALL, deleting(), "JobDeleted", Category::Network);
+}
+
+#[test]
+fn a_job_whose_pod_is_gone_lost_it() {
+    let error = fails(1, job_failed(), "PodGone", Category::Network);
+    assert!(
+        error.message.contains("BackoffLimitExceeded"),
+        "{}",
+        error.message
+    );
+}
+
+#[test]
+fn a_job_that_completed_owes_a_result() {
+    fails(1, job_complete(), "ResultMissing", Category::Execution);
+}
+
+#[test]
+fn a_job_of_somebody_else_is_fatal() {
+    let foreign = AttemptEvidence {
+        job: JobEvidence::Foreign,
+        ..present()
+    };
+    for seconds in [1, 2 * LAST_CALL] {
+        let error = fails(seconds, foreign.clone(), "JobNameTaken", Category::Configuration);
+        assert!(!error.retryable);
+    }
+}
+
+#[test]
+fn a_pod_that_ended_is_asked_why() {
+    let table = [
+        (
+            ended_by_kubernetes("Evicted: The node was low on resource: memory."),
+            "PodLost",
+            Category::Network,
+        ),
+        (
+            ended_by_kubernetes("Terminated: Pod was terminated in response to imminent node shutdown."),
+            "PodLost",
+            Category::Network,
+        ),
+        (
+            ended_by_kubernetes("Evicted: Usage of EmptyDir volume \"work\" exceeds the limit \"1Gi\". "),
+            "OutOfDisk",
+            Category::Resource,
+        ),
+        (
+            ended_by_kubernetes(
+                "Evicted: Container agent exceeded its local ephemeral storage limit \"1Gi\". ",
+            ),
+            "OutOfDisk",
+            Category::Resource,
+        ),
+        (
+            PodEvidence {
+                phase: PodPhase::Failed,
+                ..leaving(0)
+            },
+            "PodDeleted",
+            Category::Network,
+        ),
+        (
+            PodEvidence {
+                phase: PodPhase::Failed,
+                ..on_a_lost_node(0)
+            },
+            "NodeLost",
+            Category::Network,
+        ),
+        (ended(137, "OOMKilled"), "OutOfMemory", Category::Resource),
+        (
+            ended(128, "ContainerCannotRun"),
+            "ContainerCannotRun",
+            Category::Configuration,
+        ),
+        (
+            ended(128, "StartError"),
+            "ContainerCannotRun",
+            Category::Configuration,
+        ),
+        (ended(137, "Error"), "AgentContainerKilled", Category::Network),
+        (ended(3, "Error"), "AgentContainerEnded", Category::Execution),
+        (
+            PodEvidence {
+                phase: PodPhase::Succeeded,
+                ..ended(0, "Completed")
+            },
+            "AgentContainerEnded",
+            Category::Execution,
+        ),
+        (pod(PodPhase::Failed), "PodEnded", Category::Unknown),
+    ];
+    for (pod, code, category) in table {
+        fails(1, with_pod(present(), pod.clone()), code, category);
+        fails(1, with_pod(job_failed(), pod), code, category);
+    }
+}
+
+#[test]
+fn what_happened_to_a_pod_is_not_called_a_timeout_for_being_seen_late() {
+    let late = 10 * LAST_CALL;
+    fails(
+        late,
+        with_pod(present(), ended(137, "OOMKilled")),
+        "OutOfMemory",
+        Category::Resource,
+    );
+    fails(
+        late,
+        with_pod(present(), on_a_lost_node(50)),
+        "NodeLost",
+        Category::Network,
+    );
+    fails(late, missing(true), "JobDeleted", Category::Network);
+    fails(late, job_failed(), "PodGone", Category::Network);
+}
+
+#[test]
+fn a_pod_on_its_way_out_may_still_report() {
+    waits(10, with_pod(present(), leaving(9)), "it counts as lost at");
+    waits(
+        9 + LOST - 1,
+        with_pod(present(), leaving(9)),
+        "it counts as lost at",
+    );
+    fails(
+        9 + LOST,
+        with_pod(present(), leaving(9)),
+        "PodDeleted",
+        Category::Network,
+    );
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_given_its_time() {
+    waits(10, with_pod(present(), on_a_lost_node(9)), "does not answer");
+    fails(
+        9 + LOST,
+        with_pod(present(), on_a_lost_node(9)),
+        "NodeLost",
+        Category::Network,
+    );
+}
+
+#[test]
+fn a_runner_that_outlives_its_agent_is_waited_for_until_the_last_call() {
+    let lingering = PodEvidence {
+        phase: PodPhase::Running,
+        ..ended(1, "Error")
+    };
+    waits(
+        10,
+        with_pod(present(), lingering.clone()),
+        "the agent's container ended (Error)",
+    );
+    closes(LAST_CALL, with_pod(present(), lingering));
+}
+
+/// It is ended for its time, and a look from memory would not have said so.
+#[track_caller]
+fn closes(seconds: u64, evidence: AttemptEvidence) -> StructuredError {
+    assert_eq!(verdict(seconds, &evidence), Verdict::Look);
+    match verdict(seconds, &live(evidence)) {
+        Verdict::Close { error, until } => {
+            assert_eq!(
+                (error.code.as_str(), error.category),
+                ("StageTimeout", Category::Timeout)
+            );
+            assert!(until > at(seconds));
+            error
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whatever_stays_past_the_last_call_is_closed() {
+    closes(LAST_CALL, present());
+    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Pending)));
+    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
+    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Unknown)));
+    // Its Job was deleted without it (--cascade=orphan), or waits for a finalizer of somebody's.
+    closes(LAST_CALL, with_pod(missing(true), pod(PodPhase::Running)));
+    closes(LAST_CALL, with_pod(deleting(), pod(PodPhase::Running)));
+}
+
+#[test]
+fn a_timeout_says_why_the_pod_never_started() {
+    let error = closes(LAST_CALL, job_without_pod("exceeded quota: pods=0"));
+    assert_eq!(
+        error.message,
+        "attempt 1 took longer than its limit of 100 s; its Pod did not start: exceeded quota: pods=0"
+    );
+    assert!(
+        error
+            .suggested_action
+            .unwrap()
+            .contains("spec.stages[name=a].timeoutSeconds")
+    );
+    let plain = closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
+    assert_eq!(plain.message, "attempt 1 took longer than its limit of 100 s");
+}
+
+#[test]
+fn an_attempt_that_was_closed_fails_for_what_it_was_closed_for() {
+    let closed = StageStatus {
+        error: Some(StructuredError::new(
+            "StageTimeout",
+            Category::Timeout,
+            "too long",
+        )),
+        ..stage()
+    };
+    for evidence in [
+        missing(true),
+        deleting(),
+        with_pod(missing(true), ended(137, "Error")),
+        with_pod(missing(true), leaving(0)),
+    ] {
+        let verdict = judge(
+            at(LAST_CALL + LOST),
+            &closed,
+            &run("a").stages[0],
+            &live(evidence),
+            &Settings::default(),
+        );
+        match verdict {
+            Verdict::Failed(error) => assert_eq!(error.code, "StageTimeout"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn without_the_gateway_nothing_that_ended_is_judged() {
+    for evidence in [
+        missing(true),
+        job_failed(),
+        with_pod(present(), ended(137, "OOMKilled")),
+    ] {
+        let evidence = AttemptEvidence {
+            result: ResultEvidence::Unavailable("connection refused".into()),
+            ..live(evidence)
+        };
+        match verdict(GRACE, &evidence) {
+            Verdict::Running {
+                trouble: Some(trouble),
+                until,
+            } => {
+                assert!(trouble.contains("waiting for the gateway"), "{trouble}");
+                assert!(trouble.ends_with("connection refused"), "{trouble}");
+                assert!(until > at(GRACE));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn silence_never_judges_and_no_evidence_is_a_busy_loop() {
+    let jobs = [
+        present(),
+        missing(true),
+        missing(false),
+        deleting(),
+        job_failed(),
+        job_complete(),
+        job_without_pod("quota"),
+    ];
+    let pods = [
+        None,
+        Some(pod(PodPhase::Pending)),
+        Some(pod(PodPhase::Running)),
+        Some(leaving(5)),
+        Some(on_a_lost_node(5)),
+        Some(ended(1, "Error")),
+    ];
+    for job in &jobs {
+        for pod in &pods {
+            let evidence = AttemptEvidence {
+                pod: pod.clone(),
+                ..job.clone()
+            };
+            for seconds in [0, 1, GRACE, LAST_CALL - 1, LAST_CALL, LAST_CALL + LOST, 86_400] {
+                match verdict(seconds, &evidence) {
+                    Verdict::Look => {}
+                    Verdict::Running { until, .. } => assert!(until > at(seconds), "{evidence:?}"),
+                    other => panic!("{other:?} from memory, of {evidence:?}"),
+                }
+                match verdict(seconds, &live(evidence.clone())) {
+                    Verdict::Look => panic!("a look asks for a look: {evidence:?} at {seconds}"),
+                    Verdict::Running { until, .. } | Verdict::Close { until, .. } => {
+                        assert!(until > at(seconds), "{evidence:?}");
+                    }
+                    Verdict::Succeeded(_) => panic!("nobody said so: {evidence:?}"),
+                    Verdict::Failed(_) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The planner as a table: one observation in, one plan out. Least powerful first: [`resolve`], [`judge`], then [`plan`],
+//! [`summary`] and [`size`] for what follows from them.
+#![cfg(test)]
+
+mod fixture;
+mod judge;
+mod outcome;
+mod plan;
+mod resolve;
+mod size;
+mod summary;

@@ -1,0 +1,568 @@
+use serde_json::json;
+use stagecraft_api::condition::{PROGRESSING, SUCCEEDED};
+use stagecraft_api::digest::Digest;
+use stagecraft_api::error::Category;
+use stagecraft_api::result::Outcome;
+use stagecraft_api::status::{StagePhase, WorkflowPhase, WorkspaceRef};
+use stagecraft_core::admit::Usage;
+use stagecraft_core::observation::{JobEvidence, PodPhase, RunEvidence};
+use stagecraft_core::{Action, Plan};
+
+use crate::fixture::{
+    Scene, TIMEOUT, actions, at, catalog, deleting, ended, failure, key, live, missing, object, open_job,
+    pod, present, spec, started, success, with_pod,
+};
+
+const NOTHING: [&str; 0] = [];
+
+fn quiet(plan: &Plan) -> bool {
+    plan.actions.is_empty()
+}
+
+#[test]
+fn a_good_request_is_pinned_before_the_status_names_it() {
+    let mut scene = Scene::new("a, b");
+    assert_eq!(actions(&scene.act()), ["pin", "store"]);
+    assert_eq!(scene.stages(), "a Pending 0, b Pending 0");
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Initialized);
+    assert_eq!(actions(&scene.act()), ["store", "start a 1"]);
+    assert_eq!(scene.stages(), "a Running 1, b Pending 0");
+}
+
+#[test]
+fn what_was_pinned_decides_and_not_what_is_asked_for_later() {
+    let mut scene = Scene::running("a, b");
+    scene.observation.spec.project.requirements.clear();
+    scene.observation.identity.generation = 2;
+    assert!(quiet(&scene.plan()));
+}
+
+#[test]
+fn a_request_that_cannot_run_is_told_once_for_each_generation() {
+    let mut scene = Scene::new("a: a");
+    assert_eq!(actions(&scene.act()), ["store"]);
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Pending);
+    scene.at(5);
+    assert!(quiet(&scene.plan()), "nothing has changed");
+    scene.observation.identity.generation = 2;
+    assert_eq!(actions(&scene.act()), ["store"]);
+    scene.observation.run = RunEvidence::NotPinned(catalog("a"));
+    assert_eq!(actions(&scene.act()), ["pin", "store"], "a correction is noticed");
+}
+
+#[test]
+fn nothing_to_do_fails_at_once_and_for_good() {
+    let mut scene = Scene::new("a");
+    scene.observation.spec.project.requirements = vec![" ".into()];
+    assert_eq!(actions(&scene.act()), ["store"]);
+    assert_eq!(
+        (
+            scene.observation.status.phase,
+            scene.observation.status.message.as_str()
+        ),
+        (WorkflowPhase::Failed, "Project requirements cannot be empty")
+    );
+    scene.observation.spec = spec();
+    assert!(quiet(&scene.plan()), "a terminal Workflow never changes");
+}
+
+#[test]
+fn one_patch_ends_a_stage_and_begins_the_next() {
+    let mut scene = Scene::running("a, b");
+    scene.at(3).result("a", success(json!({"url": "x"})));
+    let planned = scene.act();
+    assert_eq!(actions(&planned), ["store", "start b 1", "acknowledge a 1"]);
+    assert_eq!(scene.stages(), "a Succeeded 1, b Running 1");
+    let task = &started(&planned)[0];
+    assert_eq!(task.context.previous_outputs["a"], object(json!({"url": "x"})));
+    assert_eq!(
+        Some(task.deadline),
+        scene
+            .stage("b")
+            .attempt_started_at
+            .map(|since| since.plus_seconds(TIMEOUT))
+    );
+}
+
+#[test]
+fn the_last_stage_completes_the_workflow_in_the_same_patch() {
+    let mut scene = Scene::running("a");
+    scene.at(3).result("a", success(json!({})));
+    assert_eq!(actions(&scene.act()), ["store", "acknowledge a 1"]);
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Completed);
+    assert_eq!(scene.observation.status.finished_at, Some(at(3)));
+    assert_eq!(scene.condition(SUCCEEDED), "True Completed");
+}
+
+#[test]
+fn every_start_follows_the_store_that_licenses_it() {
+    let mut scene = Scene::running("a:, b:, c: a b");
+    scene.result("a", success(json!({})));
+    scene.result("b", success(json!({})));
+    let planned = scene.act();
+    let stores: Vec<usize> = places(&planned, |action| matches!(action, Action::Store(_)));
+    let starts: Vec<usize> = places(&planned, |action| matches!(action, Action::Start(_)));
+    assert_eq!((stores.len(), starts.len()), (1, 1), "{planned:?}");
+    assert!(stores[0] < starts[0]);
+    let after = places(&planned, |action| {
+        matches!(action, Action::Acknowledge(_) | Action::Close { .. })
+    });
+    assert!(after.iter().all(|place| *place > stores[0]));
+}
+
+fn places(plan: &Plan, is: impl Fn(&Action) -> bool) -> Vec<usize> {
+    let numbered = plan.actions.iter().enumerate();
+    numbered
+        .filter(|(_, action)| is(action))
+        .map(|(place, _)| place)
+        .collect()
+}
+
+#[test]
+fn an_unchanged_world_needs_nothing() {
+    let mut scene = Scene::running("a:, b:, c: a b");
+    for seconds in [0, 1, 50, TIMEOUT] {
+        scene.at(seconds);
+        assert!(quiet(&scene.plan()), "at {seconds}");
+        assert!(scene.plan().wake_at > Some(at(seconds)));
+    }
+    scene.result("a", success(json!({})));
+    scene.act();
+    assert!(quiet(&scene.plan()));
+}
+
+#[test]
+fn the_same_evidence_gives_the_same_words() {
+    let unscheduled = stagecraft_core::observation::PodEvidence {
+        trouble: Some("no node takes the Pod".into()),
+        ..pod(PodPhase::Pending)
+    };
+    let going = stagecraft_core::observation::PodEvidence {
+        deleting_since: Some(at(4)),
+        ..pod(PodPhase::Running)
+    };
+    let lost = stagecraft_core::observation::PodEvidence {
+        node_lost_since: Some(at(4)),
+        ..pod(PodPhase::Running)
+    };
+    let troubles = [
+        with_pod(present(), unscheduled),
+        live(with_pod(present(), going)),
+        live(with_pod(present(), lost)),
+        live(missing(false)),
+        live(deleting()),
+        live(with_pod(missing(true), pod(PodPhase::Running))),
+    ];
+    for evidence in troubles {
+        let mut scene = Scene::running("a, b");
+        scene.at(5).see("a", evidence.clone());
+        assert_eq!(actions(&scene.act()), ["store"], "{evidence:?}");
+        assert_eq!(scene.condition(PROGRESSING), "True StagePending");
+        for seconds in [6, 8, 11] {
+            scene.at(seconds);
+            assert!(quiet(&scene.plan()), "{evidence:?} at {seconds}");
+        }
+        scene.at(12).see("a", present());
+        assert_eq!(
+            actions(&scene.act()),
+            ["store"],
+            "and when it is over that is told"
+        );
+        assert_eq!(scene.condition(PROGRESSING), "True StageRunning");
+    }
+}
+
+#[test]
+fn live_evidence_is_asked_for_before_anything_else_is_written() {
+    let mut scene = Scene::running("a:, b:");
+    scene.see("a", missing(true)).result("b", success(json!({})));
+    assert_eq!(actions(&scene.plan()), ["look a"]);
+    scene.see("a", live(missing(true)));
+    assert_eq!(
+        actions(&scene.act()),
+        ["store", "start a 2", "acknowledge a 1", "acknowledge b 1"]
+    );
+    scene.observation.attempts.clear();
+    assert_eq!(
+        actions(&scene.plan()),
+        ["look a"],
+        "evidence that is lacking is asked for"
+    );
+}
+
+#[test]
+fn a_failed_attempt_waits_for_its_backoff_and_goes_on_with_the_next_number() {
+    let mut scene = Scene::running("a, b");
+    scene.at(3).result("a", failure(Category::Execution));
+    let planned = scene.act();
+    assert_eq!(actions(&planned), ["store", "acknowledge a 1"]);
+    assert_eq!(scene.stages(), "a Waiting 1, b Pending 0");
+    let due = scene.stage("a").next_attempt_at.unwrap();
+    assert_eq!(planned.wake_at, Some(due));
+    assert!(due > at(3));
+    assert!(quiet(&scene.plan()) && scene.plan().wake_at == Some(due));
+    scene.observation.now = due;
+    let planned = scene.act();
+    assert_eq!(actions(&planned), ["store", "start a 2"]);
+    assert_eq!(started(&planned)[0].retry_count, 1);
+    let stage = scene.stage("a");
+    assert_eq!((stage.failures, stage.losses, stage.history.len()), (1, 0, 1));
+    assert_eq!(stage.error, None, "the new attempt has not failed");
+}
+
+#[test]
+fn a_loss_goes_on_at_once_and_costs_no_retry() {
+    let mut scene = Scene::running("a");
+    scene.at(3).see("a", live(missing(true)));
+    assert_eq!(actions(&scene.act()), ["store", "start a 2", "acknowledge a 1"]);
+    let stage = scene.stage("a");
+    assert_eq!(
+        (stage.failures, stage.losses, stage.history[0].code.as_str()),
+        (0, 1, "JobDeleted")
+    );
+}
+
+#[test]
+fn a_stage_that_used_up_its_attempts_fails_the_workflow() {
+    let mut scene = Scene::running("a, b");
+    scene.at(3).result("a", failure(Category::Execution));
+    scene.act();
+    scene.at(60);
+    scene.act();
+    scene.at(61).result("a", failure(Category::Execution));
+    scene.act();
+    let status = &scene.observation.status;
+    assert_eq!(status.phase, WorkflowPhase::Failed);
+    assert_eq!(
+        status.message,
+        "stage a failed: attempt 2 failed (execution): it broke"
+    );
+    assert_eq!(scene.stages(), "a Failed 2, b Pending 0");
+    assert_eq!(scene.stage("b").message, "not started: stage a failed");
+    assert_eq!(scene.condition(SUCCEEDED), "False Failed");
+}
+
+#[test]
+fn losses_without_end_fail_the_workflow_too() {
+    let mut scene = Scene::running("a");
+    scene.settings.max_losses = 2;
+    for round in 1..=3 {
+        scene.at(round * 100).see("a", live(missing(true)));
+        scene.act();
+        scene.at(round * 100 + 90);
+        scene.act();
+    }
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+    assert_eq!(scene.stages(), "a Failed 3");
+}
+
+#[test]
+fn history_is_bounded_and_numbers_are_not() {
+    let mut scene = Scene::running("a");
+    for round in 1..=8 {
+        scene.at(round * 1_000).see("a", live(missing(true)));
+        scene.act();
+        scene.at(round * 1_000 + 500);
+        scene.act();
+    }
+    let numbers: Vec<u32> = scene.stage("a").history.iter().map(|past| past.attempt).collect();
+    assert_eq!(numbers, [4, 5, 6, 7, 8]);
+    assert_eq!(scene.stage("a").attempt, 9);
+}
+
+#[test]
+fn branches_run_side_by_side_and_join() {
+    let mut scene = Scene::running("a, b: a, c: a, d: b c");
+    scene.at(1).result("a", success(json!({})));
+    assert_eq!(
+        actions(&scene.act()),
+        ["store", "start b 1", "start c 1", "acknowledge a 1"]
+    );
+    scene.at(2).result("c", success(json!({})));
+    assert_eq!(actions(&scene.act()), ["store", "acknowledge c 1"]);
+    assert_eq!(
+        scene.stages(),
+        "a Succeeded 1, b Running 1, c Succeeded 1, d Pending 0"
+    );
+    scene.at(3).result("b", success(json!({})));
+    assert_eq!(actions(&scene.act()), ["store", "start d 1", "acknowledge b 1"]);
+}
+
+#[test]
+fn a_branch_that_fails_lets_the_others_end_and_starts_nothing() {
+    let mut scene = Scene::running("a:, b:, c: a");
+    let fatal = stagecraft_api::StructuredError::new("Wrong", Category::Configuration, "no key").fatal();
+    scene.at(1).result("b", Outcome::Failed { error: fatal });
+    assert_eq!(actions(&scene.act()), ["store", "acknowledge b 1"]);
+    assert_eq!(scene.stages(), "a Running 1, b Failed 1, c Pending 0");
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Running);
+    scene.at(2).result("a", success(json!({})));
+    assert_eq!(actions(&scene.act()), ["store", "acknowledge a 1"]);
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+    assert!(
+        scene.observation.status.message.starts_with("stage b failed"),
+        "{}",
+        scene.observation.status.message
+    );
+}
+
+#[test]
+fn a_branch_that_waits_is_given_up_and_not_blamed() {
+    let mut scene = Scene::running("a:, b:");
+    scene.at(1).result("a", failure(Category::Execution));
+    scene.act();
+    let fatal = stagecraft_api::StructuredError::new("Wrong", Category::Configuration, "no key").fatal();
+    scene.result("b", Outcome::Failed { error: fatal });
+    scene.act();
+    assert_eq!(scene.stages(), "a Failed 1, b Failed 1");
+    assert_eq!(
+        scene.stage("a").message,
+        "no further attempt, since stage b failed; attempt 1 failed (execution): it broke"
+    );
+    assert_eq!(
+        scene.observation.status.message,
+        "stage b failed: attempt 1 failed (configuration): no key"
+    );
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+}
+
+#[test]
+fn a_limit_holds_stages_back_and_says_so() {
+    let mut scene = Scene::new("a:, b:, c:");
+    scene.settings.max_running_stages = Some(3);
+    scene.observation.usage = Usage { running_stages: 2 };
+    scene.act();
+    let planned = scene.act();
+    assert_eq!(actions(&planned), ["store", "start a 1"]);
+    assert!(planned.wake_at.is_some());
+    assert_eq!(scene.stages(), "a Running 1, b Pending 0, c Pending 0");
+    assert!(
+        scene
+            .stage("b")
+            .message
+            .contains("chart value operator.maxRunningStages")
+    );
+    scene.observation.usage = Usage { running_stages: 3 };
+    assert!(quiet(&scene.plan()));
+    // The end of a makes room for b in the same patch.
+    scene.at(4).result("a", success(json!({})));
+    assert_eq!(actions(&scene.act()), ["store", "start b 1", "acknowledge a 1"]);
+}
+
+#[test]
+fn a_workflow_that_only_waits_for_a_limit_says_so_in_its_condition() {
+    let mut scene = Scene::new("a");
+    scene.settings.max_running_stages = Some(0);
+    scene.act();
+    assert_eq!(scene.condition(PROGRESSING), "True Pending");
+    assert_eq!(actions(&scene.act()), ["store"]);
+    assert_eq!(scene.condition(PROGRESSING), "True Limit");
+    assert!(quiet(&scene.plan()) && scene.plan().wake_at == Some(at(2)));
+}
+
+#[test]
+fn an_attempt_past_its_time_is_recorded_closed_and_then_judged_for_it() {
+    let mut scene = Scene::running("a");
+    let job = scene.stage("a").job.clone();
+    let unscheduled = stagecraft_core::observation::PodEvidence {
+        trouble: Some("no node takes the Pod".into()),
+        ..pod(PodPhase::Pending)
+    };
+    scene
+        .at(TIMEOUT + 20)
+        .see("a", live(with_pod(present(), unscheduled)));
+    assert_eq!(
+        actions(&scene.act()),
+        ["store".to_owned(), format!("close {job}")]
+    );
+    assert_eq!(scene.stages(), "a Running 1");
+    assert_eq!(
+        actions(&scene.act()),
+        [format!("close {job}")],
+        "a crash may have come before the deletion"
+    );
+    scene.at(TIMEOUT + 21).see("a", live(missing(true)));
+    scene.act();
+    let stage = scene.stage("a");
+    assert_eq!((stage.phase, stage.failures), (StagePhase::Waiting, 1));
+    let error = stage.error.as_ref().unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.category),
+        ("StageTimeout", Category::Timeout)
+    );
+    assert!(
+        error
+            .message
+            .ends_with("its Pod did not start: no node takes the Pod")
+    );
+}
+
+#[test]
+fn a_result_that_comes_while_the_attempt_is_closed_still_counts() {
+    let mut scene = Scene::running("a");
+    scene
+        .at(TIMEOUT + 20)
+        .see("a", live(with_pod(present(), pod(PodPhase::Running))));
+    scene.act();
+    assert!(scene.stage("a").error.is_some());
+    scene.result("a", success(json!({})));
+    scene.act();
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Completed);
+    assert_eq!(scene.stage("a").error, None);
+}
+
+#[test]
+fn results_are_acknowledged_once_the_status_has_accounted_for_them() {
+    let mut scene = Scene::running("a, b");
+    scene.observation.announced = vec![key("a", 1)];
+    assert!(quiet(&scene.plan()), "the current attempt has not been judged");
+    scene.result("a", success(json!({})));
+    assert_eq!(
+        actions(&scene.act()),
+        ["store", "start b 1", "acknowledge a 1"],
+        "once is enough"
+    );
+    scene.observation.announced = vec![key("a", 1), key("b", 1), key("b", 2), key("gone", 1)];
+    assert_eq!(
+        actions(&scene.plan()),
+        ["acknowledge a 1", "acknowledge gone 1"],
+        "late duplicates go; what is current or still to come stays"
+    );
+}
+
+#[test]
+fn lower_attempts_are_closed_at_once_and_judged_ones_after_a_grace() {
+    let mut scene = Scene::running("a, b");
+    scene.at(3).see("a", live(missing(true)));
+    scene.act();
+    assert_eq!(scene.stages(), "a Running 2, b Pending 0");
+    scene.see("a", present());
+    scene.observation.open_jobs = vec![open_job("a", 1), open_job("a", 2), open_job("a", 3)];
+    assert_eq!(actions(&scene.plan()), ["close a-1"], "strictly lower only");
+
+    scene.at(10).result("a", success(json!({})));
+    assert_eq!(
+        actions(&scene.act()),
+        ["store", "start b 1", "acknowledge a 2", "close a-1"]
+    );
+    scene.observation.open_jobs = vec![open_job("a", 2), open_job("b", 1)];
+    let planned = scene.plan();
+    assert_eq!(actions(&planned), NOTHING);
+    assert_eq!(
+        planned.wake_at,
+        Some(at(12)),
+        "b has no Pod yet, which comes first"
+    );
+    scene.see("b", with_pod(present(), pod(PodPhase::Running)));
+    assert_eq!(scene.plan().wake_at, Some(at(40)));
+    scene.at(40);
+    assert_eq!(actions(&scene.plan()), ["close a-2"]);
+    scene.observation.open_jobs[0].deleting = true;
+    assert_eq!(actions(&scene.plan()), NOTHING, "it is on its way");
+}
+
+#[test]
+fn a_terminal_workflow_is_never_written_but_its_leftovers_are_put_away() {
+    let mut scene = Scene::running("a");
+    scene.at(1).result("a", success(json!({})));
+    scene.act();
+    scene.observation.announced = vec![key("a", 1)];
+    scene.observation.open_jobs = vec![open_job("a", 1), open_job("x", 1)];
+    scene.observation.spec.project.requirements.clear();
+    for evidence in [
+        RunEvidence::Lost("gone".into()),
+        RunEvidence::NotPinned(catalog("b")),
+    ] {
+        scene.observation.run = evidence;
+        assert_eq!(actions(&scene.plan()), ["acknowledge a 1", "close x-1"]);
+        assert_eq!(scene.plan().wake_at, Some(at(31)));
+    }
+    scene.at(31);
+    assert_eq!(
+        actions(&scene.plan()),
+        ["acknowledge a 1", "close a-1", "close x-1"]
+    );
+    scene.observation.announced.clear();
+    scene.observation.open_jobs.clear();
+    assert_eq!(scene.plan(), Plan::default());
+}
+
+#[test]
+fn a_lost_run_ends_the_workflow_and_what_runs_of_it() {
+    let mut scene = Scene::running("a:, b:, c: a");
+    scene.at(1).result("b", failure(Category::Execution));
+    scene.act();
+    scene.observation.run = RunEvidence::Lost("ConfigMap flow-run was deleted".into());
+    assert_eq!(actions(&scene.act()), ["store"]);
+    let status = &scene.observation.status;
+    assert_eq!(status.phase, WorkflowPhase::Failed);
+    assert_eq!(
+        status.message,
+        "what this Workflow runs is lost: ConfigMap flow-run was deleted; create the Workflow anew"
+    );
+    assert_eq!(scene.stages(), "a Failed 1, b Failed 1, c Pending 0");
+    scene.observation.open_jobs = vec![open_job("a", 1)];
+    scene.observation.announced = vec![key("a", 1)];
+    scene.at(31);
+    assert_eq!(actions(&scene.plan()), ["acknowledge a 1", "close a-1"]);
+}
+
+#[test]
+fn a_stage_that_changes_nothing_hands_on_the_workspace_it_was_given() {
+    let workspace = |text: &str| WorkspaceRef {
+        commit: "0123456789abcdef0123456789abcdef01234567".into(),
+        bundle: Digest::of(text.as_bytes()),
+        bytes: 1,
+    };
+    let made = |text: &str| Outcome::Succeeded {
+        summary: String::new(),
+        outputs: object(json!({})),
+        workspace: Some(workspace(text)),
+        artifacts: Vec::new(),
+    };
+    let mut scene = Scene::running("a, b: a, c: a, d: b c");
+    scene.result("a", made("a"));
+    let tasks = started(&scene.act());
+    assert!(tasks.iter().all(|task| task.workspace == Some(workspace("a"))));
+    scene.result("b", made("b")).result("c", success(json!({})));
+    let planned = scene.act();
+    assert_eq!(scene.stage("c").workspace, Some(workspace("a")));
+    assert_eq!(
+        started(&planned)[0].workspace,
+        Some(workspace("a")),
+        "the last need decides, also when it only hands on"
+    );
+}
+
+#[test]
+fn outputs_are_kept_as_a_merge_patch_can_store_them() {
+    let mut scene = Scene::running("a, b");
+    scene.result(
+        "a",
+        success(json!({"kept": [null], "dropped": null, "deep": {"dropped": null}})),
+    );
+    let planned = scene.act();
+    let kept = object(json!({"kept": [null], "deep": {}}));
+    assert_eq!(scene.stage("a").outputs, kept);
+    assert_eq!(started(&planned)[0].context.previous_outputs["a"], kept);
+}
+
+#[test]
+fn a_foreign_job_ends_the_stage_without_another_attempt() {
+    let mut scene = Scene::running("a");
+    let mut foreign = live(present());
+    foreign.job = JobEvidence::Foreign;
+    scene.see("a", foreign);
+    scene.act();
+    assert_eq!(scene.stages(), "a Failed 1");
+    assert!(scene.stage("a").message.contains("rename the Workflow"));
+}
+
+#[test]
+fn an_oom_kill_costs_a_retry() {
+    let mut scene = Scene::running("a");
+    scene.see("a", live(with_pod(present(), ended(137, "OOMKilled"))));
+    scene.act();
+    assert_eq!(scene.stage("a").failures, 1);
+    assert_eq!(scene.stage("a").history[0].category, Category::Resource);
+}

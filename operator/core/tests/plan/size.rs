@@ -1,0 +1,228 @@
+//! A Workflow stays under 512 KiB, whatever an agent writes.
+
+use serde_json::json;
+use stagecraft_api::digest::Digest;
+use stagecraft_api::error::{Category, Severity, StructuredError};
+use stagecraft_api::limit::{self, stored_bytes};
+use stagecraft_api::result::Outcome;
+use stagecraft_api::status::{Artifact, StageStatus, WorkflowStatus, WorkspaceRef};
+use stagecraft_core::resolve::Refusal;
+
+use crate::fixture::{Scene, object};
+
+/// Names of the longest kind.
+fn stages() -> Vec<String> {
+    (0..limit::STAGES)
+        .map(|number| format!("{number:02}-{}", "s".repeat(60)))
+        .collect()
+}
+
+fn template(edges: &str) -> String {
+    let stages: Vec<String> = stages().iter().map(|name| format!("{name}{edges}")).collect();
+    stages.join(", ")
+}
+
+fn stored<T: serde::Serialize>(value: &T) -> usize {
+    stored_bytes(&serde_json::to_string(value).unwrap())
+}
+
+/// Texts of which stored JSON makes more bytes than they have.
+const TEXTS: [&str; 6] = ["x", "\"", "\\", "\n", "\u{1}", "<"];
+
+fn worst_success(text: &str) -> Outcome {
+    let frame = r#"{"text":""}"#.len();
+    let width = stored(&json!(text)) - 2;
+    let outputs = object(json!({"text": text.repeat((limit::OUTPUTS_BYTES - frame) / width)}));
+    let mut artifacts = Vec::new();
+    for number in 0..limit::ARTIFACTS {
+        artifacts.push(Artifact {
+            name: format!("{number:02}{}", text.repeat(8)),
+            digest: Digest::of(b""),
+            bytes: limit::BLOB_BYTES,
+            media_type: "application/x-ndjson".into(),
+        });
+        if stored(&artifacts) > limit::ARTIFACTS_BYTES {
+            artifacts.pop();
+            break;
+        }
+    }
+    Outcome::Succeeded {
+        summary: text.repeat(100_000),
+        outputs,
+        workspace: Some(WorkspaceRef {
+            commit: "0123456789abcdef0123456789abcdef01234567".into(),
+            bundle: Digest::of(b""),
+            bytes: limit::BLOB_BYTES,
+        }),
+        artifacts,
+    }
+}
+
+fn worst_failure(text: &str) -> Outcome {
+    Outcome::Failed {
+        error: StructuredError {
+            code: text.repeat(100),
+            message: text.repeat(100_000),
+            category: Category::Configuration,
+            severity: Severity::Warning,
+            retryable: true,
+            retry_after: Some(u32::MAX),
+            suggested_action: Some(text.repeat(100_000)),
+        },
+    }
+}
+
+/// Every stage fails until its history is full, and then ends as `last` says. All stages run side by side, so that one
+/// failure ends none of the others.
+fn play(text: &str, last: fn(&str) -> Outcome) -> WorkflowStatus {
+    let mut scene = Scene::new(&template(":"));
+    scene.observation.spec.stages = stages()
+        .iter()
+        .map(|name| serde_json::from_value(json!({"name": name, "retries": 5})).unwrap())
+        .collect();
+    scene.act();
+    for round in 0..6 {
+        scene.at(round * 1_000_000);
+        scene.act();
+        for stage in stages() {
+            let outcome = if round < 5 {
+                worst_failure(text)
+            } else {
+                last(text)
+            };
+            scene.result(&stage, outcome);
+        }
+        scene.act();
+    }
+    scene.observation.status
+}
+
+#[test]
+fn the_largest_status_and_spec_stay_under_the_bound() {
+    for text in TEXTS {
+        for last in [worst_success, worst_failure] {
+            let status = play(text, last);
+            assert!(status.phase.is_terminal(), "{:?}", status.phase);
+            assert_eq!(status.stages[1].history.len(), limit::HISTORY);
+            let bytes = stored(&status);
+            assert!(
+                bytes + limit::SPEC_BYTES < limit::WORKFLOW_BYTES,
+                "{bytes} bytes of status with {text:?}"
+            );
+            assert!(
+                bytes > 100_000,
+                "{bytes} bytes are not the worst case of {text:?}"
+            );
+            for stage in &status.stages {
+                check_texts(stage);
+            }
+            assert!(status.message.len() <= limit::MESSAGE_BYTES);
+            for condition in &status.conditions {
+                assert!(condition.message.len() <= limit::CONDITION_BYTES);
+            }
+        }
+    }
+}
+
+/// The bounds of the schema: a text beyond them would make the API server refuse every patch.
+fn check_texts(stage: &StageStatus) {
+    let StageStatus {
+        name,
+        phase: _,
+        agent,
+        attempt: _,
+        failures: _,
+        losses: _,
+        job,
+        message,
+        started_at: _,
+        attempt_started_at: _,
+        next_attempt_at: _,
+        finished_at: _,
+        summary,
+        outputs,
+        workspace: _,
+        artifacts,
+        error,
+        history,
+    } = stage;
+    for text in [name, agent, job] {
+        assert!(text.len() <= 63, "{text}");
+    }
+    for text in [message, summary] {
+        assert!(text.len() <= limit::MESSAGE_BYTES, "{text}");
+    }
+    assert!(stored(outputs) <= limit::OUTPUTS_BYTES && stored(artifacts) <= limit::ARTIFACTS_BYTES);
+    for past in history {
+        assert!(past.message.len() <= limit::HISTORY_MESSAGE_BYTES && past.code.len() <= 63);
+    }
+    if let Some(error) = error {
+        assert!(error.code.len() <= 63 && error.message.len() <= limit::MESSAGE_BYTES);
+    }
+}
+
+#[test]
+fn the_longest_lists_of_needs_and_violations_fit_their_fields() {
+    let text = format!("{}, last: {}", template(":"), stages().join(" "));
+    let mut scene = Scene::new(&text);
+    scene.act();
+    for stage in &scene.observation.status.stages {
+        check_texts(stage);
+    }
+
+    let mut scene = Scene::new(&text);
+    scene.observation.spec.stages = stages()
+        .iter()
+        .map(|name| serde_json::from_value(json!({"name": name, "agent": "ghost"})).unwrap())
+        .collect();
+    scene.observation.spec.stages.truncate(20);
+    scene.act();
+    let status = &scene.observation.status;
+    assert!(status.message.len() <= limit::MESSAGE_BYTES && !status.message.is_empty());
+    for condition in &status.conditions {
+        assert!(condition.message.len() <= limit::CONDITION_BYTES);
+    }
+}
+
+#[test]
+fn the_largest_task_fits_an_annotation() {
+    let mut scene = Scene::new(&template(""));
+    let RoomFor { requirement } = largest_requirement();
+    scene.observation.spec.project.requirements = vec![requirement];
+    scene.act();
+    let mut largest = 0;
+    for round in 0..limit::STAGES {
+        scene.at(u64::try_from(round).unwrap());
+        for task in crate::fixture::started(&scene.act()) {
+            largest = largest.max(serde_json::to_string(&task).unwrap().len());
+        }
+        let stages = stages();
+        scene.result(&stages[round], worst_success("x"));
+    }
+    assert!((200 * 1024..256 * 1024).contains(&largest), "{largest} bytes");
+}
+
+struct RoomFor {
+    requirement: String,
+}
+
+/// The longest text that a Workflow of twenty stages takes.
+fn largest_requirement() -> RoomFor {
+    let fits = |bytes: usize| {
+        let mut spec = crate::fixture::spec();
+        spec.project.requirements = vec!["r".repeat(bytes)];
+        match stagecraft_core::resolve::resolve("flow", &spec, &crate::fixture::catalog(&template(""))) {
+            Ok(_) => true,
+            Err(Refusal::Violations(_)) => false,
+            Err(Refusal::NoRequirements) => panic!("there is one"),
+        }
+    };
+    let (mut low, mut high) = (1, limit::SPEC_BYTES);
+    while high - low > 1 {
+        let middle = usize::midpoint(low, high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    RoomFor {
+        requirement: "r".repeat(low),
+    }
+}
