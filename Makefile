@@ -117,5 +117,5 @@ test: unit e2e ## Run every test, unit to whole cluster
 
 .PHONY: bench
 bench: up images install ## Measure, on the cluster
-	@$(cargo) build --quiet --locked --release -p stagecraft-e2e --bin stagecraft-bench
-	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(CARGO_TARGET_DIR)/release/stagecraft-bench
+	@$(cargo) build --quiet --locked -p stagecraft-e2e --bin stagecraft-bench
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(debug)/stagecraft-bench

@@ -39,7 +39,10 @@ use self::server::Server;
 pub fn main(arguments: Arguments) -> anyhow::Result<()> {
     let layout = Layout::new(arguments.root);
     match arguments.command {
-        Command::AwaitReady => ready::wait(&layout).context("cannot wait for the preparation"),
+        Command::AwaitReady => {
+            ready::wait(&layout);
+            Ok(())
+        }
         Command::Serve(arguments) => {
             telemetry::start(arguments.log_format);
             // One thread is enough for what mostly waits; git has threads of its own.

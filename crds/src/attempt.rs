@@ -16,8 +16,32 @@ pub struct AttemptKey {
     pub attempt: u32,
 }
 
+impl AttemptKey {
+    /// Reads the text form. UIDs and stage names hold no slash.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let (uid, stage, attempt) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
+        let whole = parts.next().is_none() && !uid.is_empty() && !stage.is_empty();
+        whole.then(|| Self { workflow_uid: uid.to_owned(), stage: stage.to_owned(), attempt })
+    }
+}
+
 impl fmt::Display for AttemptKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}/{}", self.workflow_uid, self.stage, self.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AttemptKey;
+
+    #[test]
+    fn the_text_form_is_read_back() {
+        let key = AttemptKey { workflow_uid: "uid".into(), stage: "scaffold".into(), attempt: 7 };
+        assert_eq!(AttemptKey::parse(&key.to_string()), Some(key));
+        for text in ["", "uid/scaffold", "uid/scaffold/x", "uid/scaffold/1/2", "/scaffold/1"] {
+            assert_eq!(AttemptKey::parse(text), None, "{text}");
+        }
     }
 }

@@ -9,7 +9,12 @@ pub async fn connect() -> anyhow::Result<Client> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = kube::Config::infer()
         .await
-        .context("no cluster: set KUBECONFIG, for example with `export KUBECONFIG=$(make -s kubeconfig)`")?;
+        // What kube says of itself holds the whole chain of causes already.
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "no cluster: set KUBECONFIG, for example with `export KUBECONFIG=$(make -s kubeconfig)`\n{error}"
+            )
+        })?;
     let url = config.cluster_url.clone();
     let client = Client::try_from(config).context("the kubeconfig cannot be used")?;
     client.apiserver_version().await.with_context(|| {

@@ -87,7 +87,11 @@ pub async fn run(arguments: Arguments, style: Style) -> anyhow::Result<bool> {
         }
         End::Failed => {
             println!("{}", report::outputs(&last, style));
-            println!("{} {}", style.bad("The Workflow failed:"), last.message);
+            println!(
+                "{} {}",
+                style.bad("The Workflow failed:"),
+                progress::one_line(&last.message)
+            );
             demo.say_where_to_look("Where to look:");
             Ok(false)
         }
@@ -98,7 +102,7 @@ pub async fn run(arguments: Arguments, style: Style) -> anyhow::Result<bool> {
             );
             println!(
                 "{}",
-                look::last_seen(&demo.client, demo.namespace, &last, style).await
+                look::last_seen(&demo.client, (demo.namespace, demo.name), &last, style).await
             );
             demo.say_where_to_look("Where to look:");
             Ok(false)

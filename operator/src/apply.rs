@@ -203,7 +203,9 @@ async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> R
             );
             announce(context, task);
         }
-        Ok(Err(error)) => tracing::warn!(
+        Ok(Err(error)) => {
+            context.refusals.note(&task.attempt, &error);
+            tracing::warn!(
             workflow = task.workflow.name,
             namespace = task.workflow.namespace,
             stage = task.attempt.stage,
@@ -211,7 +213,8 @@ async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> R
             trace_id = task.trace_id,
             error = &error as &dyn std::error::Error,
             "the job was not created"
-        ),
+        );
+        }
         Err(_) => tracing::warn!(
             workflow = task.workflow.name,
             namespace = task.workflow.namespace,

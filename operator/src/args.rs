@@ -70,6 +70,9 @@ pub struct RunArguments {
     /// When the runner image is pulled: Always, IfNotPresent or Never.
     #[arg(long, env = "STAGECRAFT_RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
     pub runner_pull_policy: String,
+    /// How the sidecars write their log lines: text or json.
+    #[arg(long, env = "STAGECRAFT_LOG_FORMAT", default_value = "text")]
+    pub runner_log_format: String,
     /// Image registry that the nodes can pull from, for agents that push images.
     #[arg(long, env = "STAGECRAFT_REGISTRY_HOST", default_value = "")]
     pub registry_host: String,

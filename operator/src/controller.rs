@@ -24,6 +24,7 @@ use crate::job::PodSettings;
 use crate::metrics::Metrics;
 use crate::observe::{Agents, ObserveError, Templates, observe};
 use crate::queue::Queue;
+use crate::refusals::Refusals;
 use crate::results::Results;
 use crate::written::Written;
 
@@ -44,6 +45,7 @@ pub struct Context {
     pub store: Store<Guarded>,
     pub written: Written,
     pub runs: Runs,
+    pub refusals: Refusals,
     pub results: Arc<Results>,
     pub queue: Arc<Queue>,
     pub gateway: Arc<Gateway>,

@@ -9,6 +9,8 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use stagecraft_api::Moment;
 
+/// Name of the Lease.
+pub const LEASE: &str = "stagecraft-operator";
 /// How long a lease holds without renewal.
 const HOLD: Duration = Duration::from_secs(15);
 /// How often it is renewed, and asked for.
@@ -26,7 +28,7 @@ impl Election {
     pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            name: "stagecraft-operator",
+            name: LEASE,
             identity: identity.to_owned(),
         }
     }

@@ -15,6 +15,7 @@ pub mod leader;
 pub mod metrics;
 pub mod observe;
 pub mod queue;
+pub mod refusals;
 pub mod results;
 pub mod run;
 pub mod status_server;

@@ -127,9 +127,7 @@ async fn glance(
             };
             evidence::of_job(&job, key, trouble)
         }
-        None => JobEvidence::Missing {
-            seen_before: context.jobs.seen(&identity.uid, &stage.job),
-        },
+        None => missing(context, identity, stage, key),
     };
     Ok(AttemptEvidence {
         job,
@@ -174,9 +172,7 @@ async fn look(
             };
             evidence::of_job(&job, key, trouble)
         }
-        None => JobEvidence::Missing {
-            seen_before: context.jobs.seen(&identity.uid, &stage.job),
-        },
+        None => missing(context, identity, stage, key),
     };
     let result = ask(context, key).await;
     Ok(AttemptEvidence {
@@ -185,6 +181,14 @@ async fn look(
         result,
         live: true,
     })
+}
+
+/// There is no Job: it was refused, deleted, or never came.
+fn missing(context: &Context, identity: &Identity, stage: &StageStatus, key: &AttemptKey) -> JobEvidence {
+    match context.refusals.get(key) {
+        Some(answer) => JobEvidence::Refused(answer),
+        None => JobEvidence::Missing { seen_before: context.jobs.seen(&identity.uid, &stage.job) },
+    }
 }
 
 async fn ask(context: &Context, key: &AttemptKey) -> ResultEvidence {

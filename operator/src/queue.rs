@@ -147,6 +147,21 @@ impl Queue {
         .await
     }
 
+    /// Every task in the streams: agent and attempt key as text.
+    pub async fn tasks(&self) -> Result<Vec<(String, String)>, QueueError> {
+        let mut connection = self.connection.clone();
+        self.bounded(async {
+            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
+            let mut tasks = Vec::new();
+            for agent in agents {
+                let keys: Vec<String> = connection.hkeys(name::task_ids(&agent)).await?;
+                tasks.extend(keys.into_iter().map(|key| (agent.clone(), key)));
+            }
+            Ok(tasks)
+        })
+        .await
+    }
+
     /// Length of each task stream, by agent.
     pub async fn depths(&self) -> Result<Vec<(String, i64)>, QueueError> {
         let mut connection = self.connection.clone();

@@ -123,7 +123,7 @@ async fn pod_settings(client: &Client, arguments: &RunArguments) -> anyhow::Resu
         gateway_url: gateway_url(arguments),
         gateway_address: format!("{address}:{GATEWAY_PORT}"),
         gateway_ca: ca,
-        log_format: "json".to_owned(),
+        log_format: arguments.runner_log_format.clone(),
     })
 }
 
@@ -191,6 +191,7 @@ async fn lead(
         store: workflows,
         written: crate::written::Written::default(),
         runs: controller::Runs::default(),
+        refusals: crate::refusals::Refusals::default(),
         results: results.clone(),
         queue: Arc::new(Queue::new(&redis).context("the URL of Redis is not valid")?),
         gateway: Arc::new(gateway),

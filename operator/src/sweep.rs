@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
-use stagecraft_api::Workflow;
+use stagecraft_api::status::StagePhase;
+use stagecraft_api::{AttemptKey, Workflow};
 
 use crate::controller::Context;
 
@@ -16,6 +18,9 @@ const INTERVAL: Duration = Duration::from_mins(1);
 /// Sweeps for ever.
 pub async fn sweep(context: Arc<Context>) {
     loop {
+        if let Err(error) = sweep_tasks(&context).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the queues were not swept");
+        }
         if let Err(error) = sweep_once(&context).await {
             tracing::warn!(error = &*error, "the sweep failed; trying again later");
         }
@@ -46,10 +51,38 @@ async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error +
     Ok(())
 }
 
+/// Takes tasks out of the queues whose attempts no longer run: a runner that claimed late may have added one again.
+async fn sweep_tasks(context: &Context) -> Result<(), crate::queue::QueueError> {
+    let tasks = context.queue.tasks().await?;
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let running: BTreeSet<AttemptKey> =
+        context.workflows().into_iter().flat_map(|workflow| running(&context.written.latest(workflow))).collect();
+    for (agent, text) in tasks {
+        // Asked for after the tasks were read: an attempt licensed since then is in neither.
+        match AttemptKey::parse(&text) {
+            Some(key) if !running.contains(&key) => context.queue.remove(&agent, &key, &[]).await?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn running(workflow: &Workflow) -> Vec<AttemptKey> {
+    let uid = workflow.uid().unwrap_or_default();
+    let stages = workflow.status.iter().flat_map(|status| &status.stages);
+    stages
+        .filter(|stage| stage.phase == StagePhase::Running)
+        .map(|stage| AttemptKey { workflow_uid: uid.clone(), stage: stage.name.clone(), attempt: stage.attempt })
+        .collect()
+}
+
 /// Forgets one deleted Workflow everywhere.
 pub async fn purge(context: &Context, uid: &str) {
     context.written.forget(uid);
     let entries = context.results.forget(uid);
+    context.refusals.forget_workflow(uid);
     context.jobs.forget(uid);
     context.pods.forget(uid);
     if let Err(error) = context.queue.purge(uid, &entries).await {

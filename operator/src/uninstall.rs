@@ -1,17 +1,19 @@
-//! Stops the operator and deletes every stage Job: the chart runs it before the release goes, because afterwards nobody
-//! is left who may.
+//! Stops the operator, deletes every stage Job, and takes away what the operator put into the release's namespace: the
+//! chart runs it before the release goes, because afterwards nobody is left who may.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
+use stagecraft_api::{Agent, WorkflowTemplate, label};
 
 use crate::args::UninstallArguments;
-use crate::children;
+use crate::{children, leader};
 
 /// Longest wait for the Jobs to go. The chart's hook ends a little later.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -28,7 +30,8 @@ pub async fn uninstall(arguments: UninstallArguments) -> anyhow::Result<()> {
     {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
-        Err(error) => return Err(error).context("the operator cannot be stopped"),
+        // The uninstallation goes on all the same: the operator's Deployment goes with the release.
+        Err(error) => tracing::warn!(%error, "the operator cannot be stopped"),
     }
     if tokio::time::timeout(PATIENCE, delete_jobs(&client, &deployments, &arguments))
         .await
@@ -36,6 +39,18 @@ pub async fn uninstall(arguments: UninstallArguments) -> anyhow::Result<()> {
     {
         tracing::warn!("some Jobs are still being deleted by Kubernetes; nothing more is needed");
     }
+    if let Err(error) = delete_own(&client, &arguments.namespace).await {
+        tracing::warn!(%error, "built-in Agents, templates or the Lease stay behind; they do nothing by themselves");
+    }
+    Ok(())
+}
+
+async fn delete_own(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    let built_in = ListParams::default().labels(label::BUILT_IN);
+    let parameters = DeleteParams::default();
+    Api::<Agent>::namespaced(client.clone(), namespace).delete_collection(&parameters, &built_in).await?;
+    Api::<WorkflowTemplate>::namespaced(client.clone(), namespace).delete_collection(&parameters, &built_in).await?;
+    Api::<Lease>::namespaced(client.clone(), namespace).delete(leader::LEASE, &parameters).await?;
     Ok(())
 }
 

@@ -65,7 +65,7 @@ const SLOWEST: u64 = 128 * 1024;
 /// First and longest pause between tries; each is lengthened by chance, so that Pods do not come in step.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 /// Longest pause that the gateway may ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Pause after a refused token.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(5);
 /// What the gateway answers when it does not know of the claim: it has been restored, or the claim never arrived.
@@ -89,7 +89,7 @@ impl Gateway {
             .redirect(reqwest::redirect::Policy::none())
             .resolve(host, address)
             .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_secs(60))
+            .read_timeout(Duration::from_mins(1))
             .build()?;
         Ok(Self {
             http,

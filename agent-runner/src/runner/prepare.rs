@@ -40,12 +40,10 @@ pub enum PrepareError {
 impl PrepareError {
     pub fn structured(&self) -> StructuredError {
         let (code, category) = match self {
-            Self::Volumes(_) | Self::Checkout(CheckoutError::File { .. }) => {
-                ("PreparationFailed", Category::Resource)
-            }
-            Self::Fetch(GatewayError::File(_)) | Self::Unpack(BundleError::File(_)) => {
-                ("PreparationFailed", Category::Resource)
-            }
+            Self::Volumes(_)
+            | Self::Checkout(CheckoutError::File { .. })
+            | Self::Fetch(GatewayError::File(_))
+            | Self::Unpack(BundleError::File(_)) => ("PreparationFailed", Category::Resource),
             Self::Task(_) | Self::Interrupted(_) | Self::Git(_) => ("PreparationFailed", Category::Unknown),
             Self::Fetch(_) => ("WorkspaceUnavailable", Category::Dependency),
             Self::Different(_) | Self::Unpack(_) | Self::Checkout(_) => {

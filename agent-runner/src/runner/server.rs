@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use stagecraft_api::error::truncate;
 use stagecraft_api::protocol::EventKind;
+use tracing::Instrument as _;
 
 use super::events::Events;
 use super::journal::{Journal, JournalError};
@@ -30,7 +33,9 @@ pub struct Server {
     pub events: Events,
 }
 
+/// The routes. What they log carries the span in which this is called.
 pub fn router(server: Server) -> Router {
+    let span = tracing::Span::current();
     Router::new()
         .route("/v1/task", get(task))
         .route("/v1/events", post(progress))
@@ -40,6 +45,9 @@ pub fn router(server: Server) -> Router {
         .route("/anthropic/{*path}", any(anthropic))
         .route("/openai/{*path}", any(openai))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            next.run(request).instrument(span.clone())
+        }))
         .with_state(server)
 }
 
@@ -50,15 +58,21 @@ async fn task(State(server): State<Server>) -> Response {
     }
 }
 
-async fn progress(State(server): State<Server>, Json(message): Json<AgentMessage>) -> StatusCode {
-    if server
+/// Takes JSON whatever its content type says: shell scripts are agents too.
+async fn progress(State(server): State<Server>, body: Bytes) -> Response {
+    let message: AgentMessage = match serde_json::from_slice(&body) {
+        Ok(message) => message,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let status = if server
         .events
         .put(EventKind::Progress, &message.message, message.fields)
     {
         StatusCode::NO_CONTENT
     } else {
         StatusCode::TOO_MANY_REQUESTS
-    }
+    };
+    status.into_response()
 }
 
 async fn started(State(server): State<Server>) -> Response {

@@ -5,10 +5,16 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::{WorkflowStatus, label};
 
+use super::progress::one_line;
 use super::style::Style;
 
 /// Conditions, message and Pods, in words.
-pub async fn last_seen(client: &Client, namespace: &str, status: &WorkflowStatus, style: Style) -> String {
+pub async fn last_seen(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    status: &WorkflowStatus,
+    style: Style,
+) -> String {
     let mut lines = vec![style.bold("Last seen")];
     if status.conditions.is_empty() {
         lines.push(
@@ -22,16 +28,16 @@ pub async fn last_seen(client: &Client, namespace: &str, status: &WorkflowStatus
             condition.type_, condition.status, condition.reason, condition.message
         ));
     }
-    if !status.message.is_empty() {
+    if !status.stages.is_empty() {
         lines.push(format!(
-            "  phase {}, {}: {}",
+            "  phase {}, {} stages done: {}",
             status.phase.as_str(),
             status.progress,
-            status.message
+            one_line(&status.message)
         ));
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let ours = ListParams::default().labels(label::WORKFLOW_UID);
+    let ours = ListParams::default().labels(&format!("{}={name}", label::WORKFLOW));
     match pods.list(&ours).await {
         Ok(list) if list.items.is_empty() => lines.push("  no Pod".to_owned()),
         Ok(list) => lines.extend(list.items.iter().map(pod_line)),

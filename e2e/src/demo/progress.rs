@@ -231,7 +231,7 @@ pub fn text(step: &Step, style: Style) -> String {
             style.waiting(&format!("next attempt in {wait}"))
         }
         What::GaveUp => style.bad("failed: no attempt is left"),
-        What::Ended(message) => message.clone(),
+        What::Ended(message) => one_line(message),
     }
 }
 

@@ -7,7 +7,7 @@ use stagecraft_api::WorkflowStatus;
 use stagecraft_api::error::truncate;
 use stagecraft_api::status::{StagePhase, StageStatus};
 
-use super::progress::seconds;
+use super::progress::{one_line, seconds};
 use super::style::Style;
 
 /// Longest outputs in the table, in bytes; the object has all of them.
@@ -57,7 +57,7 @@ fn row(stage: &StageStatus) -> [String; 5] {
             stage.attempt.to_string()
         },
         since.map_or_else(|| "-".to_owned(), |(start, end)| seconds(end.millis_since(start))),
-        truncate(&outputs, OUTPUTS),
+        truncate(&one_line(&outputs), OUTPUTS),
     ]
 }
 

@@ -60,7 +60,7 @@ pub async fn print(world: &World) {
                 "-l",
                 &part.selector,
                 "--prefix",
-                "--tail=150",
+                "--tail=60",
                 "--since=10m",
             ],
         )

@@ -1,12 +1,12 @@
-//! The gateway as an outsider sees it: reached through a forwarded port, with whatever token one has.
+//! The gateway as an outsider sees it, with whatever token one has.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 use reqwest::{Method, Response};
@@ -15,45 +15,36 @@ use stagecraft_api::protocol::{AUDIENCE, GATEWAY_PORT};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
-use super::kubectl;
 use super::release::Release;
+use super::{kubectl, on_this_machine};
 
 /// A way to the gateway. It ends with this value.
 pub struct Gateway {
     http: reqwest::Client,
     url: String,
-    _forwarding: Child,
+    _forwarding: Option<Child>,
 }
 
 impl Gateway {
-    /// Forwards a port of this machine to the gateway.
+    /// Finds a way: the node of the dev cluster is this machine, so that it reaches Services; elsewhere kubectl forwards.
     pub async fn reach(client: &Client, release: &Release) -> anyhow::Result<Self> {
-        let service = format!("service/{}", release.gateway.name);
-        let remote = format!(":{GATEWAY_PORT}");
-        let mut forwarding = kubectl::command("kubectl")
-            .args(["-n", &release.namespace, "port-forward", &service, &remote])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .context("kubectl cannot be run")?;
-        let output = forwarding.stdout.take().context("kubectl has no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let first = tokio::time::timeout(Duration::from_secs(10), lines.next_line())
-            .await
-            .context("kubectl port-forward does not get through to the gateway")??
-            .context("kubectl port-forward ended at once")?;
-        let port = forwarded_port(&first).with_context(|| format!("kubectl said {first:?}"))?;
+        let (address, forwarding) = if on_this_machine() {
+            (service_address(client, release).await?, None)
+        } else {
+            let (address, child) = forward(release).await?;
+            (address, Some(child))
+        };
         let host = format!("{}.{}.svc", release.gateway.name, release.namespace);
         let authority = certificate_authority(client, release).await?;
         let http = reqwest::Client::builder()
             .tls_certs_only(reqwest::Certificate::from_pem_bundle(&authority)?)
-            .resolve(&host, SocketAddr::from(([127, 0, 0, 1], port)))
+            .resolve(&host, address)
             .no_proxy()
             .timeout(Duration::from_secs(10))
             .build()?;
         Ok(Self {
             http,
-            url: format!("https://{host}:{port}"),
+            url: format!("https://{host}:{}", address.port()),
             _forwarding: forwarding,
         })
     }
@@ -75,6 +66,35 @@ impl Gateway {
         }
         Ok(request.send().await?)
     }
+}
+
+async fn service_address(client: &Client, release: &Release) -> anyhow::Result<SocketAddr> {
+    let services: Api<Service> = Api::namespaced(client.clone(), &release.namespace);
+    let service = services.get(&release.gateway.name).await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let address: IpAddr = address
+        .parse()
+        .with_context(|| format!("the gateway's Service has the address {address:?}"))?;
+    Ok(SocketAddr::new(address, GATEWAY_PORT))
+}
+
+async fn forward(release: &Release) -> anyhow::Result<(SocketAddr, Child)> {
+    let service = format!("service/{}", release.gateway.name);
+    let remote = format!(":{GATEWAY_PORT}");
+    let mut forwarding = kubectl::command("kubectl")
+        .args(["-n", &release.namespace, "port-forward", &service, &remote])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .context("kubectl cannot be run")?;
+    let output = forwarding.stdout.take().context("kubectl has no output")?;
+    let mut lines = BufReader::new(output).lines();
+    let first = tokio::time::timeout(Duration::from_secs(10), lines.next_line())
+        .await
+        .context("kubectl port-forward does not get through to the gateway")??
+        .context("kubectl port-forward ended at once")?;
+    let port = forwarded_port(&first).with_context(|| format!("kubectl said {first:?}"))?;
+    Ok((SocketAddr::from(([127, 0, 0, 1], port)), forwarding))
 }
 
 /// "Forwarding from 127.0.0.1:40123 -> 8443".

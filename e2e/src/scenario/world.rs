@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, NamespaceResourceScope};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt as _};
@@ -20,6 +20,9 @@ use super::Isolation;
 use super::recorder::{Recorder, Recording};
 use super::release::Release;
 use super::waiting::until;
+
+/// Finalizer of [`World::hold`].
+const HOLD: &str = "stagecraft.dev/e2e";
 
 /// What a scenario works with.
 pub struct World {
@@ -59,6 +62,9 @@ impl World {
 
     /// Deletes the namespace, and does not wait until it is gone.
     pub(super) async fn end(self) {
+        if let Err(error) = self.release_pods().await {
+            println!("Pods may still be held: {error:#}");
+        }
         if std::env::var_os("STAGECRAFT_KEEP").is_some_and(|keep| !keep.is_empty()) {
             println!("kept, because of STAGECRAFT_KEEP: namespace {}", self.namespace);
             return;
@@ -72,6 +78,31 @@ impl World {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => println!("namespace {} was not deleted: {error}", self.namespace),
         }
+    }
+
+    /// Keeps a Pod in existence after its deletion, until the scenario ends.
+    pub async fn hold(&self, pod: &Pod) -> anyhow::Result<()> {
+        let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(HOLD.to_owned());
+        let hold = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        self.api::<Pod>()
+            .patch(&pod.name_any(), &PatchParams::default(), &hold)
+            .await?;
+        Ok(())
+    }
+
+    async fn release_pods(&self) -> anyhow::Result<()> {
+        let pods = self.api::<Pod>();
+        for pod in pods.list(&ListParams::default()).await? {
+            let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
+            if finalizers.iter().any(|finalizer| finalizer == HOLD) {
+                finalizers.retain(|finalizer| finalizer != HOLD);
+                let release = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+                pods.patch(&pod.name_any(), &PatchParams::default(), &release)
+                    .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Everything seen in the namespace so far.

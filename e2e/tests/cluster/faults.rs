@@ -105,7 +105,7 @@ async fn small(world: &World, name: &str) -> anyhow::Result<()> {
 fn an_agent_that_exits_with_a_status_fails_the_attempt() -> anyhow::Result<()> {
     let expected = Expected {
         category: Category::Execution,
-        code: "AgentFailed",
+        code: "AgentExited",
         says: &["status 3"],
     };
     play(EchoFault::Exit, 60, expected)
@@ -126,9 +126,9 @@ fn an_agent_that_hangs_is_stopped_at_its_time_limit() -> anyhow::Result<()> {
     let expected = Expected {
         category: Category::Timeout,
         code: "StageTimeout",
-        says: &["4 s"],
+        says: &["10 s"],
     };
-    play(EchoFault::Hang, 4, expected)
+    play(EchoFault::Hang, 10, expected)
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_agent_without_a_result_fails_the_attempt() -> anyhow::Result<()> {
     let expected = Expected {
         category: Category::Validation,
         code: "ResultMissing",
-        says: &["result.json"],
+        says: &["wrote no result"],
     };
     play(EchoFault::NoResult, 60, expected)
 }
@@ -156,7 +156,7 @@ fn a_result_that_is_not_json_fails_the_attempt() -> anyhow::Result<()> {
     let expected = Expected {
         category: Category::Validation,
         code: "ResultMalformed",
-        says: &["JSON"],
+        says: &["the result file", "line 1"],
     };
     play(EchoFault::MalformedResult, 60, expected)
 }
@@ -185,7 +185,7 @@ fn outputs_over_the_limit_fail_the_attempt_and_never_reach_the_status() -> anyho
 fn an_agent_that_kills_itself_fails_the_attempt() -> anyhow::Result<()> {
     let expected = Expected {
         category: Category::Execution,
-        code: "AgentKilled",
+        code: "AgentExited",
         says: &["signal 9"],
     };
     play(EchoFault::KillSelf, 60, expected)

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::runtime::wait::await_condition;
 use reqwest::Method;
 use serde_json::{Value, json};
-use stagecraft_api::protocol::{AUDIENCE, HeartbeatReply};
+use stagecraft_api::protocol::{AUDIENCE, HeartbeatReply, ResultReply};
 use stagecraft_api::{Digest, Workflow, WorkflowStatus, WorkflowTemplate, label};
 use stagecraft_e2e::scenario::gateway::{Gateway, token};
 use stagecraft_e2e::scenario::samples::{self, STAGE};
@@ -95,6 +95,10 @@ async fn turned_away(
         if path == "/v1/heartbeat" && status == 200 {
             let reply: HeartbeatReply = answer.json().await?;
             assert!(reply.cancel.is_some(), "{who}: a heartbeat was taken for good");
+        } else if path == "/v1/result" && status == 200 {
+            // A runner that did not hear the answer asks again and is told that there is a result: the first one.
+            let reply: ResultReply = answer.json().await?;
+            assert!(!reply.stored, "{who}: another result was stored");
         } else if path.starts_with("/v1/operator/") {
             assert!(
                 [401, 403].contains(&status),
@@ -258,6 +262,8 @@ fn the_token_of_an_older_attempt_is_turned_away_with_409_and_changes_nothing() -
         let uid = created.uid().unwrap_or_default();
         let first = world.running_pod("flow", STAGE, 1, START).await?;
         let old = token(&world.client, &world.namespace, "default", AUDIENCE, Some(&first)).await?;
+        // The operator deletes the Job of an attempt that is over, and a token dies with its Pod: this Pod stays a while.
+        world.hold(&first).await?;
         let second = world.running_pod("flow", STAGE, 2, START).await?;
         let current = token(
             &world.client,

@@ -113,6 +113,7 @@ fn end(
 ) -> Option<End> {
     match (&evidence.job, &evidence.pod) {
         (JobEvidence::Foreign, _) => Some(End::Over(name_taken())),
+        (JobEvidence::Refused(answer), _) => Some(End::Over(refused(answer))),
         (JobEvidence::Missing { .. } | JobEvidence::Present { .. }, Some(pod))
             if pod_is_over(now, pod, settings) =>
         {
@@ -145,6 +146,19 @@ fn end(
             None,
         ) => podless(failure.as_deref(), *complete).map(End::Over),
     }
+}
+
+/// Kubernetes does not take the Job. In a namespace that goes away it never will.
+fn refused(answer: &str) -> StructuredError {
+    let error = StructuredError::new(
+        "JobRefused",
+        Category::Configuration,
+        format!("Kubernetes refused the Job: {answer}"),
+    );
+    if answer.contains("being terminated") {
+        return error.suggest("create the Workflow in another namespace").fatal();
+    }
+    error.suggest("raise the quota or relax the policy that the answer names, then create the Workflow anew")
 }
 
 /// The end of an attempt that has neither Job nor Pod.
@@ -246,7 +260,7 @@ fn agent_ended(pod: &PodEvidence) -> Option<End> {
 fn trouble(evidence: &AttemptEvidence) -> Option<String> {
     let of_job = match &evidence.job {
         JobEvidence::Present { trouble, .. } => trouble.clone(),
-        JobEvidence::Missing { .. } | JobEvidence::Foreign => None,
+        JobEvidence::Missing { .. } | JobEvidence::Foreign | JobEvidence::Refused(_) => None,
     };
     evidence
         .pod

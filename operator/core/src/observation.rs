@@ -77,6 +77,8 @@ pub enum JobEvidence {
     Missing { seen_before: bool },
     /// A Job has the name but belongs to something else.
     Foreign,
+    /// The API server refused to create it: the text is its answer.
+    Refused(String),
     Present {
         /// Why it failed or is about to, from the conditions Failed and FailureTarget.
         failure: Option<String>,

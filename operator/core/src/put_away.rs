@@ -26,10 +26,8 @@ pub(crate) fn put_away(
     for job in observation.open_jobs.iter().filter(|job| !job.deleting) {
         let due = match standing(status, &job.stage, job.attempt) {
             Standing::Current => continue,
-            Standing::Superseded => observation.now,
-            Standing::Judged(at) => at
-                .unwrap_or(observation.now)
-                .plus_millis(settings.close_grace_millis),
+            Standing::Superseded | Standing::Judged(None) => observation.now,
+            Standing::Judged(Some(at)) => at.plus_millis(settings.close_grace_millis),
         };
         if due <= observation.now {
             plan.actions.push(Action::Close {

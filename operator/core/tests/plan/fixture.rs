@@ -14,12 +14,11 @@ use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_core::admit::Usage;
-use stagecraft_core::observation::{
-    AttemptEvidence, ContainerEnd, Identity, JobEvidence, OpenJob, PodEvidence, PodPhase, ResultEvidence,
-    RunEvidence,
-};
+use stagecraft_core::observation::{AttemptEvidence, Identity, OpenJob, ResultEvidence, RunEvidence};
 use stagecraft_core::resolve::Catalog;
 use stagecraft_core::{Action, Observation, Plan, Settings, plan};
+
+use crate::evidence::present;
 
 pub const UID: &str = "0f8f7c6e-58a1-4b8e-9a43-0d6d6a6f6d11";
 /// Longest time of an attempt of every stage made here, in seconds.
@@ -218,6 +217,10 @@ pub fn actions(plan: &Plan) -> Vec<String> {
     plan.actions.iter().filter_map(text).collect()
 }
 
+pub fn quiet(plan: &Plan) -> bool {
+    plan.actions.is_empty()
+}
+
 pub fn started(plan: &Plan) -> Vec<TaskEnvelope> {
     let task = |action: &Action| match action {
         Action::Start(task) => Some((**task).clone()),
@@ -256,79 +259,5 @@ pub fn success(outputs: Value) -> Outcome {
 pub fn failure(category: Category) -> Outcome {
     Outcome::Failed {
         error: StructuredError::new("Broken", category, "it broke"),
-    }
-}
-
-/// The Job is there and nothing is wrong; no Pod is seen.
-pub fn present() -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Present {
-            failure: None,
-            complete: false,
-            deleting: false,
-            trouble: None,
-        },
-        pod: None,
-        result: ResultEvidence::Unknown,
-        live: false,
-    }
-}
-
-pub fn missing(seen_before: bool) -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Missing { seen_before },
-        ..present()
-    }
-}
-
-pub fn deleting() -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Present {
-            failure: None,
-            complete: false,
-            deleting: true,
-            trouble: None,
-        },
-        ..present()
-    }
-}
-
-/// The same evidence, read live, while the gateway has no result.
-pub fn live(evidence: AttemptEvidence) -> AttemptEvidence {
-    AttemptEvidence {
-        result: ResultEvidence::None,
-        live: true,
-        ..evidence
-    }
-}
-
-pub fn with_pod(evidence: AttemptEvidence, pod: PodEvidence) -> AttemptEvidence {
-    AttemptEvidence {
-        pod: Some(pod),
-        ..evidence
-    }
-}
-
-pub fn pod(phase: PodPhase) -> PodEvidence {
-    PodEvidence {
-        name: "flow-a-1-x".to_owned(),
-        phase,
-        deleting_since: None,
-        node_lost_since: None,
-        reason: None,
-        trouble: None,
-        agent_end: None,
-    }
-}
-
-/// A Pod that ended because its agent's container did.
-pub fn ended(exit_code: i32, reason: &str) -> PodEvidence {
-    PodEvidence {
-        agent_end: Some(ContainerEnd {
-            exit_code,
-            reason: reason.to_owned(),
-            message: "from the runtime".to_owned(),
-        }),
-        ..pod(PodPhase::Failed)
     }
 }

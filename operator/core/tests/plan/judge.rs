@@ -4,19 +4,21 @@ use stagecraft_core::Settings;
 use stagecraft_core::judge::{Verdict, judge};
 use stagecraft_core::observation::{AttemptEvidence, JobEvidence, PodEvidence, PodPhase, ResultEvidence};
 
-use crate::fixture::{
-    TIMEOUT, at, deleting, ended, failure, live, missing, pod, present, result, run, success, with_pod,
+use crate::evidence::{
+    deleting, ended, ended_by_kubernetes, job_complete, job_failed, job_without_pod, leaving, live, missing,
+    on_a_lost_node, pod, present, with_pod,
 };
+use crate::fixture::{TIMEOUT, at, failure, result, run, success};
 
 /// When the runner may report no more: its limit and the grace of 20 s.
-const LAST_CALL: u64 = TIMEOUT + 20;
+pub const LAST_CALL: u64 = TIMEOUT + 20;
 /// How long a Job may be unseen, in seconds.
 const GRACE: u64 = 12;
 /// How long a Pod may be on its way out, in seconds.
-const LOST: u64 = 150;
+pub const LOST: u64 = 150;
 
 /// The first attempt of stage a, begun at ten o'clock.
-fn stage() -> StageStatus {
+pub fn stage() -> StageStatus {
     StageStatus {
         name: "a".into(),
         phase: StagePhase::Running,
@@ -26,7 +28,7 @@ fn stage() -> StageStatus {
     }
 }
 
-fn verdict(seconds: u64, evidence: &AttemptEvidence) -> Verdict {
+pub fn verdict(seconds: u64, evidence: &AttemptEvidence) -> Verdict {
     judge(
         at(seconds),
         &stage(),
@@ -38,7 +40,7 @@ fn verdict(seconds: u64, evidence: &AttemptEvidence) -> Verdict {
 
 /// It failed like this, and a look from memory would not have said so.
 #[track_caller]
-fn fails(seconds: u64, evidence: AttemptEvidence, code: &str, category: Category) -> StructuredError {
+pub fn fails(seconds: u64, evidence: AttemptEvidence, code: &str, category: Category) -> StructuredError {
     assert_eq!(
         verdict(seconds, &evidence),
         Verdict::Look,
@@ -55,7 +57,7 @@ fn fails(seconds: u64, evidence: AttemptEvidence, code: &str, category: Category
 
 /// It goes on, for this reason.
 #[track_caller]
-fn waits(seconds: u64, evidence: AttemptEvidence, why: &str) {
+pub fn waits(seconds: u64, evidence: AttemptEvidence, why: &str) {
     match verdict(seconds, &live(evidence)) {
         Verdict::Running {
             trouble: Some(trouble),
@@ -74,63 +76,6 @@ fn works(seconds: u64, evidence: &AttemptEvidence) {
     match verdict(seconds, evidence) {
         Verdict::Running { trouble: None, until } => assert!(until > at(seconds)),
         other => panic!("{other:?}"),
-    }
-}
-
-fn job_failed() -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Present {
-            failure: Some("BackoffLimitExceeded: Job has reached the specified backoff limit".into()),
-            complete: false,
-            deleting: false,
-            trouble: None,
-        },
-        ..present()
-    }
-}
-
-fn job_complete() -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Present {
-            failure: None,
-            complete: true,
-            deleting: false,
-            trouble: None,
-        },
-        ..present()
-    }
-}
-
-fn job_without_pod(trouble: &str) -> AttemptEvidence {
-    AttemptEvidence {
-        job: JobEvidence::Present {
-            failure: None,
-            complete: false,
-            deleting: false,
-            trouble: Some(trouble.into()),
-        },
-        ..present()
-    }
-}
-
-fn leaving(since: u64) -> PodEvidence {
-    PodEvidence {
-        deleting_since: Some(at(since)),
-        ..pod(PodPhase::Running)
-    }
-}
-
-fn on_a_lost_node(since: u64) -> PodEvidence {
-    PodEvidence {
-        node_lost_since: Some(at(since)),
-        ..pod(PodPhase::Running)
-    }
-}
-
-fn ended_by_kubernetes(reason: &str) -> PodEvidence {
-    PodEvidence {
-        reason: Some(reason.into()),
-        ..pod(PodPhase::Failed)
     }
 }
 
@@ -350,25 +295,6 @@ fn a_pod_that_ended_is_asked_why() {
 }
 
 #[test]
-fn what_happened_to_a_pod_is_not_called_a_timeout_for_being_seen_late() {
-    let late = 10 * LAST_CALL;
-    fails(
-        late,
-        with_pod(present(), ended(137, "OOMKilled")),
-        "OutOfMemory",
-        Category::Resource,
-    );
-    fails(
-        late,
-        with_pod(present(), on_a_lost_node(50)),
-        "NodeLost",
-        Category::Network,
-    );
-    fails(late, missing(true), "JobDeleted", Category::Network);
-    fails(late, job_failed(), "PodGone", Category::Network);
-}
-
-#[test]
 fn a_pod_on_its_way_out_may_still_report() {
     waits(10, with_pod(present(), leaving(9)), "it counts as lost at");
     waits(
@@ -393,95 +319,6 @@ fn a_node_that_does_not_answer_is_given_its_time() {
         "NodeLost",
         Category::Network,
     );
-}
-
-#[test]
-fn a_runner_that_outlives_its_agent_is_waited_for_until_the_last_call() {
-    let lingering = PodEvidence {
-        phase: PodPhase::Running,
-        ..ended(1, "Error")
-    };
-    waits(
-        10,
-        with_pod(present(), lingering.clone()),
-        "the agent's container ended (Error)",
-    );
-    closes(LAST_CALL, with_pod(present(), lingering));
-}
-
-/// It is ended for its time, and a look from memory would not have said so.
-#[track_caller]
-fn closes(seconds: u64, evidence: AttemptEvidence) -> StructuredError {
-    assert_eq!(verdict(seconds, &evidence), Verdict::Look);
-    match verdict(seconds, &live(evidence)) {
-        Verdict::Close { error, until } => {
-            assert_eq!(
-                (error.code.as_str(), error.category),
-                ("StageTimeout", Category::Timeout)
-            );
-            assert!(until > at(seconds));
-            error
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn whatever_stays_past_the_last_call_is_closed() {
-    closes(LAST_CALL, present());
-    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Pending)));
-    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
-    closes(LAST_CALL, with_pod(present(), pod(PodPhase::Unknown)));
-    // Its Job was deleted without it (--cascade=orphan), or waits for a finalizer of somebody's.
-    closes(LAST_CALL, with_pod(missing(true), pod(PodPhase::Running)));
-    closes(LAST_CALL, with_pod(deleting(), pod(PodPhase::Running)));
-}
-
-#[test]
-fn a_timeout_says_why_the_pod_never_started() {
-    let error = closes(LAST_CALL, job_without_pod("exceeded quota: pods=0"));
-    assert_eq!(
-        error.message,
-        "attempt 1 took longer than its limit of 100 s; its Pod did not start: exceeded quota: pods=0"
-    );
-    assert!(
-        error
-            .suggested_action
-            .unwrap()
-            .contains("spec.stages[name=a].timeoutSeconds")
-    );
-    let plain = closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
-    assert_eq!(plain.message, "attempt 1 took longer than its limit of 100 s");
-}
-
-#[test]
-fn an_attempt_that_was_closed_fails_for_what_it_was_closed_for() {
-    let closed = StageStatus {
-        error: Some(StructuredError::new(
-            "StageTimeout",
-            Category::Timeout,
-            "too long",
-        )),
-        ..stage()
-    };
-    for evidence in [
-        missing(true),
-        deleting(),
-        with_pod(missing(true), ended(137, "Error")),
-        with_pod(missing(true), leaving(0)),
-    ] {
-        let verdict = judge(
-            at(LAST_CALL + LOST),
-            &closed,
-            &run("a").stages[0],
-            &live(evidence),
-            &Settings::default(),
-        );
-        match verdict {
-            Verdict::Failed(error) => assert_eq!(error.code, "StageTimeout"),
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! [`summary`] and [`size`] for what follows from them.
 #![cfg(test)]
 
+mod deadline;
+mod evidence;
+mod failure;
 mod fixture;
 mod judge;
 mod outcome;

@@ -4,7 +4,8 @@ use serde_json::json;
 use stagecraft_api::error::Category;
 use stagecraft_core::observation::{PodEvidence, PodPhase};
 
-use crate::fixture::{Scene, failure, pod, present, success, with_pod};
+use crate::evidence::{pod, present, with_pod};
+use crate::fixture::{Scene, failure, success};
 
 macro_rules! shows {
     ($scene:expr) => {

@@ -222,7 +222,7 @@ impl World {
         }
         if pod.node_lost_since.is_some() {
             // Nobody hears of it until the node comes back, or somebody deletes it by force.
-            if self.generator.one_in(60) {
+            if self.generator.one_in(200) {
                 pod.node_lost_since = None;
             }
             self.cluster.pods.insert(name.to_owned(), pod);
@@ -239,7 +239,9 @@ impl World {
         match pod.phase {
             PodPhase::Pending if pod.deleting_since.is_none() => pod.phase = PodPhase::Running,
             PodPhase::Pending => pod.phase = PodPhase::Failed,
-            _ => self.work(&mut pod, has_job),
+            // Work takes a while, in which things may befall it.
+            _ if self.generator.one_in(3) => self.work(&mut pod, has_job),
+            _ => {}
         }
         if leaves_at.is_some_and(|at| at <= now) {
             pod.phase = PodPhase::Failed;
@@ -287,7 +289,7 @@ impl World {
         let pods: Vec<String> = self.cluster.pods.keys().cloned().collect();
         let now = self.now;
         let (job, pod) = (self.generator.pick(&jobs), self.generator.pick(&pods));
-        let what = self.generator.below(7);
+        let what = self.generator.below(9);
         let (job, pod) = (job.unwrap_or_default(), pod.unwrap_or_default());
         self.note(|| format!("strike {what} at Job {job:?}, Pod {pod:?}"));
         let Cluster { jobs, pods } = &mut self.cluster;
