@@ -2,7 +2,7 @@
 //! holds the container until the runner has what it needs.
 //!
 //! It is copied into containers of any image, so it needs nothing from them and is small: threads and blocking calls, no
-//! async runtime. One thread waits for each source of news; [`Launcher::run`] takes the news in turn.
+//! async runtime. One thread waits for each source of news; the main one takes the news in turn.
 
 mod command;
 mod memory;

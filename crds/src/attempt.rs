@@ -22,7 +22,11 @@ impl AttemptKey {
         let mut parts = text.split('/');
         let (uid, stage, attempt) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
         let whole = parts.next().is_none() && !uid.is_empty() && !stage.is_empty();
-        whole.then(|| Self { workflow_uid: uid.to_owned(), stage: stage.to_owned(), attempt })
+        whole.then(|| Self {
+            workflow_uid: uid.to_owned(),
+            stage: stage.to_owned(),
+            attempt,
+        })
     }
 }
 
@@ -38,9 +42,19 @@ mod tests {
 
     #[test]
     fn the_text_form_is_read_back() {
-        let key = AttemptKey { workflow_uid: "uid".into(), stage: "scaffold".into(), attempt: 7 };
+        let key = AttemptKey {
+            workflow_uid: "uid".into(),
+            stage: "scaffold".into(),
+            attempt: 7,
+        };
         assert_eq!(AttemptKey::parse(&key.to_string()), Some(key));
-        for text in ["", "uid/scaffold", "uid/scaffold/x", "uid/scaffold/1/2", "/scaffold/1"] {
+        for text in [
+            "",
+            "uid/scaffold",
+            "uid/scaffold/x",
+            "uid/scaffold/1/2",
+            "/scaffold/1",
+        ] {
             assert_eq!(AttemptKey::parse(text), None, "{text}");
         }
     }

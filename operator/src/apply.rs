@@ -1,24 +1,22 @@
 //! The second half of the loop, and the only writer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
-use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::WorkflowStatus;
-use stagecraft_api::{AttemptKey, Moment, Workflow, name};
+use stagecraft_api::{AttemptKey, Workflow, name};
 use stagecraft_core::envelope::{run_digest, run_text};
 use stagecraft_core::merge::merge_patch;
 use stagecraft_core::plan::{Action, Notice, Plan};
 
 use crate::controller::Context;
-use crate::job::{JobError, job};
+use crate::dispatch::{close, start};
 
 /// What keeps an action from being done. The next look at the Workflow decides what follows.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +27,6 @@ pub enum ApplyError {
     Pin(#[source] kube::Error),
     #[error("Job {name} could not be deleted")]
     Close { name: String, source: kube::Error },
-    #[error("the Job could not be made")]
-    Job(#[from] JobError),
-    #[error("the run has no stage {0}")]
-    NoStage(String),
     #[error("a value could not be encoded")]
     Encode(#[from] serde_json::Error),
     #[error("the Workflow has no namespace")]
@@ -52,9 +46,6 @@ pub enum Applied {
     Outrun,
 }
 
-/// Longest wait for the creation of a Job. The planner's `job_grace_millis` must exceed it.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(8);
-
 /// Does what the plan says, in its order.
 pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> Result<Applied, ApplyError> {
     let looks: Vec<String> = plan
@@ -69,6 +60,8 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
         return Ok(Applied::Look(looks));
     }
     let mut stored = None;
+    let mut closed = Ok(());
+    let (mut tasks, mut accounted) = (Vec::new(), Vec::new());
     for action in plan.actions {
         let current = stored.as_ref().unwrap_or(workflow);
         match action {
@@ -78,12 +71,20 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
                 Some(updated) => stored = Some(updated),
                 None => return Ok(Applied::Outrun),
             },
-            Action::Start(task) => start(context, current, &task).await?,
-            Action::Close { job } => close(context, workflow, &job).await?,
-            Action::Acknowledge(key) => acknowledge(context, current, &key),
+            Action::Start(task) => tasks.push(task),
+            // What the patch licensed is started all the same.
+            Action::Close { job } => closed = close(context, workflow, &job).await.and(closed),
+            Action::Acknowledge(key) => accounted.push(key),
             Action::Record(notice) => record(context, current, notice),
         }
     }
+    let current = stored.as_ref().unwrap_or(workflow);
+    // Together, since a later one must not wait for an earlier one's timeout.
+    join_all(tasks.iter().map(|task| start(context, current, task))).await;
+    for key in &accounted {
+        acknowledge(context, current, key);
+    }
+    closed?;
     Ok(stored.map_or(Applied::Done, Applied::Stored))
 }
 
@@ -172,109 +173,6 @@ async fn store(
     }
 }
 
-/// Creates the Job of a licensed attempt, once. Every doubt about the outcome is left to the next look: it finds the Job,
-/// or burns the attempt after its grace.
-async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<(), ApplyError> {
-    let reference = workflow
-        .status
-        .as_ref()
-        .and_then(|status| status.run_ref.as_ref())
-        .and_then(|run| context.runs.get(&run.digest));
-    let run = reference.ok_or_else(|| ApplyError::NoStage(task.attempt.stage.clone()))?;
-    let stage = run
-        .stage(&task.attempt.stage)
-        .ok_or_else(|| ApplyError::NoStage(task.attempt.stage.clone()))?;
-    let job = job(workflow, &stage.agent, task, &context.pod)?;
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &task.workflow.namespace);
-    let parameters = PostParams::default();
-    let creation = api.create(&parameters, &job);
-    match tokio::time::timeout(CREATE_TIMEOUT, creation).await {
-        Ok(Ok(created)) => {
-            context.jobs.note(&created);
-            measure_hand_off(context, workflow, task);
-            tracing::info!(
-                workflow = task.workflow.name,
-                namespace = task.workflow.namespace,
-                stage = task.attempt.stage,
-                attempt = task.attempt.attempt,
-                trace_id = task.trace_id,
-                job = created.name_any(),
-                "job created"
-            );
-            announce(context, task);
-        }
-        Ok(Err(error)) => {
-            context.refusals.note(&task.attempt, &error);
-            tracing::warn!(
-            workflow = task.workflow.name,
-            namespace = task.workflow.namespace,
-            stage = task.attempt.stage,
-            attempt = task.attempt.attempt,
-            trace_id = task.trace_id,
-            error = &error as &dyn std::error::Error,
-            "the job was not created"
-        );
-        }
-        Err(_) => tracing::warn!(
-            workflow = task.workflow.name,
-            namespace = task.workflow.namespace,
-            stage = task.attempt.stage,
-            attempt = task.attempt.attempt,
-            trace_id = task.trace_id,
-            "whether the job was created is not known yet"
-        ),
-    }
-    Ok(())
-}
-
-/// From the gateway's acceptance of a result to the API server's acceptance of the Job that follows it.
-fn measure_hand_off(context: &Context, workflow: &Workflow, task: &TaskEnvelope) {
-    let now = Moment::now();
-    let stages = workflow.status.iter().flat_map(|status| &status.stages);
-    let accepted = stages
-        .map(|stage| AttemptKey {
-            workflow_uid: task.attempt.workflow_uid.clone(),
-            stage: stage.name.clone(),
-            attempt: stage.attempt,
-        })
-        .filter_map(|key| context.results.get(&key))
-        .filter_map(|announced| announced.accepted_at)
-        .max();
-    if let Some(accepted) = accepted {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "milliseconds of a hand-off are far below 2^52"
-        )]
-        context
-            .metrics
-            .hand_off
-            .observe(now.millis_since(accepted) as f64 / 1000.0);
-        tracing::info!(
-            workflow = task.workflow.name,
-            stage = task.attempt.stage,
-            attempt = task.attempt.attempt,
-            hand_off_millis = now.millis_since(accepted),
-            "handed off"
-        );
-    }
-}
-
-/// Redis is never waited for on the way of a Workflow.
-fn announce(context: &Context, task: &TaskEnvelope) {
-    let (queue, task) = (context.queue.clone(), task.clone());
-    tokio::spawn(async move {
-        if let Err(error) = queue.announce(&task).await {
-            tracing::warn!(
-                workflow = task.workflow.name,
-                stage = task.attempt.stage,
-                attempt = task.attempt.attempt,
-                error = &error as &dyn std::error::Error,
-                "the task was not announced; its runner adds it"
-            );
-        }
-    });
-}
-
 fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
     let entries = context
         .results
@@ -292,27 +190,6 @@ fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
             tracing::debug!(attempt = %key, error = &error as &dyn std::error::Error, "not acknowledged");
         }
     });
-}
-
-async fn close(context: &Context, workflow: &Workflow, name: &str) -> Result<(), ApplyError> {
-    let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
-    match api.delete(name, &DeleteParams::background()).await {
-        Ok(_) => {
-            tracing::info!(
-                workflow = workflow.name_any(),
-                namespace,
-                job = name,
-                "job deleted"
-            );
-            Ok(())
-        }
-        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(()),
-        Err(source) => Err(ApplyError::Close {
-            name: name.to_owned(),
-            source,
-        }),
-    }
 }
 
 /// Events are for people; losing one loses nothing.

@@ -7,6 +7,9 @@ use stagecraft_api::moment::Moment;
 use stagecraft_api::{AttemptKey, label};
 use stagecraft_core::observation::{ContainerEnd, JobEvidence, OpenJob, PodEvidence, PodPhase};
 
+/// Label by which Kubernetes joins a Pod to its Job.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
 /// Evidence from a Job that was found under the name of the attempt.
 pub fn of_job(job: &Job, key: &AttemptKey, trouble: Option<String>) -> JobEvidence {
     if !belongs(job, key) {
@@ -56,6 +59,21 @@ pub fn open_job(job: &Job) -> Option<OpenJob> {
         stage: labels.get(label::STAGE)?.clone(),
         attempt: labels.get(label::ATTEMPT)?.parse().ok()?,
         deleting: job.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// A Pod that has not ended, as its Job would be: for one whose Job is gone.
+pub fn open_pod(pod: &Pod) -> Option<OpenJob> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let labels = pod.metadata.labels.as_ref()?;
+    Some(OpenJob {
+        name: labels.get(JOB_NAME)?.clone(),
+        stage: labels.get(label::STAGE)?.clone(),
+        attempt: labels.get(label::ATTEMPT)?.parse().ok()?,
+        deleting: pod.metadata.deletion_timestamp.is_some(),
     })
 }
 

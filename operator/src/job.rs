@@ -41,6 +41,8 @@ const PLACEHOLDER_KEY: &str = "held-by-the-stagecraft-gateway";
 pub enum JobError {
     #[error("the Workflow has no UID")]
     NoOwner,
+    #[error("the run of the Workflow is not at hand")]
+    NoRun,
     #[error("the Job could not be put together")]
     Encode(#[from] serde_json::Error),
 }
@@ -90,6 +92,11 @@ fn pod(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings) -> Value {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        // A node that does not answer gives its Pods up after a minute; the default is five.
+        "tolerations": [
+            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+        ],
         "securityContext": {
             "runAsNonRoot": true,
             "fsGroup": SHARED_GID,

@@ -1,12 +1,13 @@
 //! The shell around [`stagecraft_core`]: it observes, hands values to the planner, and applies what comes back.
 //!
 //! Reading order: [`run`] wires everything; [`controller`] is the loop, with [`observe`] and [`apply`] as its halves;
-//! [`children`], [`written`] and [`results`] are what it remembers; [`job`], [`queue`], [`gateway`] are what it talks to.
+//! [`children`], [`written`] and [`results`] are what it remembers; [`dispatch`] and [`job`], [`queue`] and [`gateway`] are what it talks to.
 
 pub mod apply;
 pub mod args;
 pub mod children;
 pub mod controller;
+pub mod dispatch;
 pub mod evidence;
 pub mod gateway;
 pub mod install;

@@ -13,7 +13,9 @@ use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Usage;
-use stagecraft_core::observation::{AttemptEvidence, Identity, JobEvidence, ResultEvidence, RunEvidence};
+use stagecraft_core::observation::{
+    AttemptEvidence, Identity, JobEvidence, OpenJob, ResultEvidence, RunEvidence,
+};
 use stagecraft_core::resolve::Catalog;
 
 use crate::controller::Context;
@@ -60,12 +62,7 @@ pub async fn observe(
         spec: workflow.spec.clone(),
         run,
         attempts,
-        open_jobs: context
-            .jobs
-            .all(&identity.uid)
-            .iter()
-            .filter_map(|job| evidence::open_job(job))
-            .collect(),
+        open_jobs: open_jobs(context, &identity.uid),
         announced: context.results.of_workflow(&identity.uid),
         usage: usage(context),
         identity,
@@ -82,6 +79,21 @@ fn identity(workflow: &Workflow) -> Result<Identity, ObserveError> {
         uid: workflow.uid().ok_or(ObserveError::Incomplete("UID"))?,
         generation: workflow.metadata.generation.unwrap_or_default(),
     })
+}
+
+/// Jobs that have not ended, and Pods that outlived theirs.
+fn open_jobs(context: &Context, uid: &str) -> Vec<OpenJob> {
+    let jobs = context.jobs.all(uid);
+    let known: BTreeSet<String> = jobs.iter().map(|job| job.name_any()).collect();
+    let pods = context.pods.all(uid);
+    let orphans = pods
+        .iter()
+        .filter_map(|pod| evidence::open_pod(pod))
+        .filter(|pod| !known.contains(&pod.name));
+    jobs.iter()
+        .filter_map(|job| evidence::open_job(job))
+        .chain(orphans)
+        .collect()
 }
 
 fn usage(context: &Context) -> Usage {
@@ -187,7 +199,9 @@ async fn look(
 fn missing(context: &Context, identity: &Identity, stage: &StageStatus, key: &AttemptKey) -> JobEvidence {
     match context.refusals.get(key) {
         Some(answer) => JobEvidence::Refused(answer),
-        None => JobEvidence::Missing { seen_before: context.jobs.seen(&identity.uid, &stage.job) },
+        None => JobEvidence::Missing {
+            seen_before: context.jobs.seen(&identity.uid, &stage.job),
+        },
     }
 }
 
@@ -202,7 +216,7 @@ async fn ask(context: &Context, key: &AttemptKey) -> ResultEvidence {
 fn pod_of(context: &Context, identity: &Identity, job: &str) -> Option<Arc<Pod>> {
     let belongs = |pod: &Arc<Pod>| {
         pod.labels()
-            .get("batch.kubernetes.io/job-name")
+            .get(evidence::JOB_NAME)
             .is_some_and(|name| name == job)
     };
     newest(context.pods.all(&identity.uid).into_iter().filter(belongs))

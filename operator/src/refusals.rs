@@ -49,8 +49,19 @@ mod tests {
 
     #[test]
     fn only_a_definite_answer_is_a_refusal() {
-        let key = AttemptKey { workflow_uid: "uid".into(), stage: "scaffold".into(), attempt: 1 };
-        for (code, definite) in [(403, true), (422, true), (404, true), (409, false), (429, false), (500, false)] {
+        let key = AttemptKey {
+            workflow_uid: "uid".into(),
+            stage: "scaffold".into(),
+            attempt: 1,
+        };
+        for (code, definite) in [
+            (403, true),
+            (422, true),
+            (404, true),
+            (409, false),
+            (429, false),
+            (500, false),
+        ] {
             let refusals = Refusals::default();
             refusals.note(&key, &answer(code));
             assert_eq!(refusals.get(&key).is_some(), definite, "{code}");

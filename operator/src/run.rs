@@ -106,7 +106,7 @@ async fn pod_settings(client: &Client, arguments: &RunArguments) -> anyhow::Resu
                 _ => return Err(anyhow!("Service {name} has no ClusterIP; stage Pods need one")),
             },
             Err(error) => {
-                tracing::warn!(%error, service = name, "the gateway's Service cannot be read; trying again")
+                tracing::warn!(%error, service = name, "the gateway's Service cannot be read; trying again");
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

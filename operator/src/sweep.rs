@@ -19,7 +19,10 @@ const INTERVAL: Duration = Duration::from_mins(1);
 pub async fn sweep(context: Arc<Context>) {
     loop {
         if let Err(error) = sweep_tasks(&context).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the queues were not swept");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the queues were not swept"
+            );
         }
         if let Err(error) = sweep_once(&context).await {
             tracing::warn!(error = &*error, "the sweep failed; trying again later");
@@ -57,8 +60,11 @@ async fn sweep_tasks(context: &Context) -> Result<(), crate::queue::QueueError> 
     if tasks.is_empty() {
         return Ok(());
     }
-    let running: BTreeSet<AttemptKey> =
-        context.workflows().into_iter().flat_map(|workflow| running(&context.written.latest(workflow))).collect();
+    let running: BTreeSet<AttemptKey> = context
+        .workflows()
+        .into_iter()
+        .flat_map(|workflow| running(&context.written.latest(workflow)))
+        .collect();
     for (agent, text) in tasks {
         // Asked for after the tasks were read: an attempt licensed since then is in neither.
         match AttemptKey::parse(&text) {
@@ -74,7 +80,11 @@ fn running(workflow: &Workflow) -> Vec<AttemptKey> {
     let stages = workflow.status.iter().flat_map(|status| &status.stages);
     stages
         .filter(|stage| stage.phase == StagePhase::Running)
-        .map(|stage| AttemptKey { workflow_uid: uid.clone(), stage: stage.name.clone(), attempt: stage.attempt })
+        .map(|stage| AttemptKey {
+            workflow_uid: uid.clone(),
+            stage: stage.name.clone(),
+            attempt: stage.attempt,
+        })
         .collect()
 }
 

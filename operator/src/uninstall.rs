@@ -48,9 +48,15 @@ pub async fn uninstall(arguments: UninstallArguments) -> anyhow::Result<()> {
 async fn delete_own(client: &Client, namespace: &str) -> Result<(), kube::Error> {
     let built_in = ListParams::default().labels(label::BUILT_IN);
     let parameters = DeleteParams::default();
-    Api::<Agent>::namespaced(client.clone(), namespace).delete_collection(&parameters, &built_in).await?;
-    Api::<WorkflowTemplate>::namespaced(client.clone(), namespace).delete_collection(&parameters, &built_in).await?;
-    Api::<Lease>::namespaced(client.clone(), namespace).delete(leader::LEASE, &parameters).await?;
+    Api::<Agent>::namespaced(client.clone(), namespace)
+        .delete_collection(&parameters, &built_in)
+        .await?;
+    Api::<WorkflowTemplate>::namespaced(client.clone(), namespace)
+        .delete_collection(&parameters, &built_in)
+        .await?;
+    Api::<Lease>::namespaced(client.clone(), namespace)
+        .delete(leader::LEASE, &parameters)
+        .await?;
     Ok(())
 }
 

@@ -123,6 +123,7 @@ fn commit_workspace(
                 return Err(CollectError::BundleTooLarge { bytes: written.bytes });
             }
             blobs.keep(&written)?;
+            tracing::info!(commit = %id, bytes = written.bytes, "the workspace is committed");
             Some(WorkspaceRef {
                 commit: id.to_string(),
                 bundle: written.digest,

@@ -238,8 +238,16 @@ async fn a_cancelled_attempt_stops_and_reports_nothing() {
 async fn a_corrupt_or_missing_workspace_fails_before_the_agent_starts() {
     let (first, _pod, _) = pod::run_echo(&json!({})).await;
     let input = workspace_of(&first).await;
+    // As long as the right one, and git would take it.
+    let whole = first.seen().blobs[&input.bundle].clone();
+    let other = String::from_utf8_lossy(&whole[..80])
+        .replace("heads/main", "heads/evil")
+        .into_bytes();
+    let other = [&other[..], &whole[80..]].concat();
+    assert_ne!(whole, other);
     for (blob, code) in [
         (Some(b"junk".to_vec()), "WorkspaceCorrupt"),
+        (Some(other), "WorkspaceCorrupt"),
         (None, "WorkspaceUnavailable"),
     ] {
         let mut later = task(&json!({}));

@@ -67,7 +67,13 @@ async fn a_malformed_result_comes_with_the_parsers_message() {
 
 #[tokio::test]
 async fn a_huge_result_is_named_with_size_and_limit() {
-    check("hugeResult", "ResultTooLarge", Category::Validation, "262144").await;
+    check(
+        "hugeResult",
+        "ResultTooLarge",
+        Category::Validation,
+        "52428815 bytes, over the limit of 262144",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -247,7 +247,7 @@ async fn a_child_that_stays_is_killed_before_the_report() {
         begun.elapsed() < Duration::from_secs(4),
         "its output was waited for"
     );
-    let left = pod::processes_with(&runner.file(""));
+    let left = pod::processes_with(runner.root.path());
     assert_eq!(left, []);
 }
 
@@ -279,7 +279,7 @@ async fn as_first_process_it_kills_and_reaps_everything() {
     let mut launcher = runner.command("unshare", &arguments).spawn().unwrap();
     let report = runner.report().await;
     assert_eq!(report.exit_code, 5);
-    let left = pod::processes_with(&runner.file(""));
+    let left = pod::processes_with(runner.root.path());
     let sleeping = left.iter().filter(|process| {
         let command = std::fs::read_to_string(format!("/proc/{}/cmdline", process.as_raw_pid()));
         command.is_ok_and(|command| command.starts_with("sh") || command.starts_with("sleep"))

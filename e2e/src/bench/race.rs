@@ -107,7 +107,7 @@ fn job(name: &str, image: &str) -> serde_json::Value {
                 "containers": [{
                     "name": "main",
                     "image": image,
-                    "command": ["/usr/local/bin/stagecraft-agent", "--version"],
+                    "command": ["/usr/local/bin/stagecraft-runner", "--version"],
                     "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
                 }],
             }},

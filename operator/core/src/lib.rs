@@ -1,7 +1,7 @@
 //! The policy of Stagecraft as pure functions over values: no client, no clock, no environment, no randomness.
 //!
-//! Reading order: [`resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
-//! shell saw; [`plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`judge`] for one attempt,
+//! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
+//! shell saw; [`mod@plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`mod@judge`] for one attempt,
 //! [`outcome`] for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
 //! ([`admit`] has the limits), `put_away` what is over. [`summary`] is what people read, [`envelope`] the task that an
 //! attempt is given.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::moment::Moment;
-use stagecraft_api::result::AttemptResult;
-use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
+use stagecraft_api::result::{AttemptResult, Outcome};
+use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_core::admit::Usage;
 use stagecraft_core::envelope::run_digest;
 use stagecraft_core::observation::{AttemptEvidence, ResultEvidence, RunEvidence};
@@ -146,6 +146,11 @@ impl Operator {
                 })
                 .collect();
             if looks.is_empty() {
+                for action in &planned.actions {
+                    if let Action::Store(status) = action {
+                        check_results(&observation, status, world);
+                    }
+                }
                 self.pending = planned.actions.into();
                 self.due = planned.wake_at;
                 return;
@@ -302,5 +307,33 @@ impl Operator {
             job,
             answer_to,
         });
+    }
+}
+
+/// A result that the gateway has is what its attempt is judged by, whatever else is seen.
+fn check_results(observation: &Observation, after: &WorkflowStatus, world: &World) {
+    for stage in &after.stages {
+        let judged = |attempt: &&AttemptSummary| {
+            observation.attempts.contains_key(&stage.name) && {
+                let before = observation
+                    .status
+                    .stages
+                    .iter()
+                    .find(|known| known.name == stage.name);
+                before.is_some_and(|before| before.attempt == attempt.attempt)
+            }
+        };
+        for attempt in stage.history.iter().filter(judged) {
+            let key = world.key(&stage.name, attempt.attempt);
+            let stored = world.gateway.results.get(&key);
+            let heeded = match stored.map(|result| &result.outcome) {
+                None => true,
+                Some(Outcome::Failed { error }) => error.code == attempt.code,
+                Some(Outcome::Succeeded { .. }) => false,
+            };
+            world
+                .ledger
+                .promise(heeded, &format!("the result of {key} was not asked for"));
+        }
     }
 }

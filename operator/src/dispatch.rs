@@ -1,0 +1,173 @@
+//! Starts and closes the Jobs of attempts: the only place that creates or deletes one.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::{AttemptKey, Moment, Workflow};
+
+use crate::apply::ApplyError;
+use crate::controller::Context;
+use crate::evidence;
+use crate::job::{JobError, job};
+
+/// Longest wait for the creation of a Job, in milliseconds. The planner's `job_grace_millis` must exceed it.
+const CREATE_TIMEOUT_MILLIS: u64 = 8_000;
+
+/// Creates the Job of a licensed attempt, once. Every doubt about the outcome is left to the next look: it finds the Job,
+/// or burns the attempt after its grace.
+pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) {
+    let job = match make(context, workflow, task) {
+        Ok(job) => job,
+        Err(error) => {
+            tracing::error!(
+                workflow = task.workflow.name,
+                namespace = task.workflow.namespace,
+                stage = task.attempt.stage,
+                attempt = task.attempt.attempt,
+                error = &error as &dyn std::error::Error,
+                "the job could not be made"
+            );
+            return;
+        }
+    };
+    // A creation that ends after the planner's grace would look like one that was lost.
+    let late = task.created_at.plus_millis(context.settings.job_grace_millis);
+    if Moment::now().plus_millis(CREATE_TIMEOUT_MILLIS) > late {
+        tracing::warn!(
+            workflow = task.workflow.name,
+            stage = task.attempt.stage,
+            attempt = task.attempt.attempt,
+            "too late to create the job; the next attempt follows"
+        );
+        return;
+    }
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &task.workflow.namespace);
+    let parameters = PostParams::default();
+    let creation = api.create(&parameters, &job);
+    match tokio::time::timeout(Duration::from_millis(CREATE_TIMEOUT_MILLIS), creation).await {
+        Ok(Ok(created)) => {
+            context.jobs.note(&created);
+            measure_hand_off(context, workflow, task);
+            tracing::info!(
+                workflow = task.workflow.name,
+                namespace = task.workflow.namespace,
+                stage = task.attempt.stage,
+                attempt = task.attempt.attempt,
+                trace_id = task.trace_id,
+                job = created.name_any(),
+                "job created"
+            );
+            announce(context, task);
+        }
+        Ok(Err(error)) => {
+            context.refusals.note(&task.attempt, &error);
+            tracing::warn!(
+                workflow = task.workflow.name,
+                namespace = task.workflow.namespace,
+                stage = task.attempt.stage,
+                attempt = task.attempt.attempt,
+                trace_id = task.trace_id,
+                error = &error as &dyn std::error::Error,
+                "the job was not created"
+            );
+        }
+        Err(_) => tracing::warn!(
+            workflow = task.workflow.name,
+            namespace = task.workflow.namespace,
+            stage = task.attempt.stage,
+            attempt = task.attempt.attempt,
+            trace_id = task.trace_id,
+            "whether the job was created is not known yet"
+        ),
+    }
+}
+
+fn make(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<Job, JobError> {
+    let reference = workflow
+        .status
+        .as_ref()
+        .and_then(|status| status.run_ref.as_ref());
+    let run = reference
+        .and_then(|run| context.runs.get(&run.digest))
+        .ok_or(JobError::NoRun)?;
+    let stage = run.stage(&task.attempt.stage).ok_or(JobError::NoRun)?;
+    job(workflow, &stage.agent, task, &context.pod)
+}
+
+/// From the gateway's acceptance of a result to the API server's acceptance of the Job that follows it.
+fn measure_hand_off(context: &Context, workflow: &Workflow, task: &TaskEnvelope) {
+    let now = Moment::now();
+    let stages = workflow.status.iter().flat_map(|status| &status.stages);
+    let accepted = stages
+        .map(|stage| AttemptKey {
+            workflow_uid: task.attempt.workflow_uid.clone(),
+            stage: stage.name.clone(),
+            attempt: stage.attempt,
+        })
+        .filter_map(|key| context.results.get(&key))
+        .filter_map(|announced| announced.accepted_at)
+        .max();
+    if let Some(accepted) = accepted {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds of a hand-off are far below 2^52"
+        )]
+        context
+            .metrics
+            .hand_off
+            .observe(now.millis_since(accepted) as f64 / 1000.0);
+        tracing::info!(
+            workflow = task.workflow.name,
+            stage = task.attempt.stage,
+            attempt = task.attempt.attempt,
+            hand_off_millis = now.millis_since(accepted),
+            "handed off"
+        );
+    }
+}
+
+/// Redis is never waited for on the way of a Workflow.
+fn announce(context: &Context, task: &TaskEnvelope) {
+    let (queue, task) = (context.queue.clone(), task.clone());
+    tokio::spawn(async move {
+        if let Err(error) = queue.announce(&task).await {
+            tracing::warn!(
+                workflow = task.workflow.name,
+                stage = task.attempt.stage,
+                attempt = task.attempt.attempt,
+                error = &error as &dyn std::error::Error,
+                "the task was not announced; its runner adds it"
+            );
+        }
+    });
+}
+
+/// Deletes a Job and, by its label, the Pod: one whose Job is gone already would stay for ever.
+pub async fn close(context: &Context, workflow: &Workflow, name: &str) -> Result<(), ApplyError> {
+    let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
+    let failed = |source| ApplyError::Close {
+        name: name.to_owned(),
+        source,
+    };
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
+    match jobs.delete(name, &DeleteParams::background()).await {
+        Ok(_) => tracing::info!(
+            workflow = workflow.name_any(),
+            namespace,
+            job = name,
+            "job deleted"
+        ),
+        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let of_job = ListParams::default().labels(&format!("{}={name}", evidence::JOB_NAME));
+    pods.delete_collection(&DeleteParams::default(), &of_job)
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
