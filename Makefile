@@ -101,7 +101,7 @@ generate: ## Write the CRDs and the rendered chart anew
 lint: ## Check formatting, lints, documentation and generated files
 	@$(cargo) fmt --all --check
 	@$(cargo) clippy --quiet --locked --workspace --all-targets -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" $(cargo) doc --quiet --locked --workspace --no-deps --document-private-items
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(cargo) doc --quiet --locked --workspace --no-deps --document-private-items
 
 .PHONY: unit
 unit: prerequisites ## Run the tests that need no cluster

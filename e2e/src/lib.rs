@@ -1,6 +1,6 @@
 //! What the demo, the scenarios on a real cluster and the benchmark share.
 //!
-//! The demo reads from [`demo`] on, the scenarios in `tests/cluster` from [`scenario`] on, the benchmark from [`bench`]
+//! The demo reads from [`demo`] on, the scenarios in `tests/cluster` from [`scenario`] on, the benchmark from [`mod@bench`]
 //! on. All of them take the cluster from the kubeconfig, so that they run on any.
 
 pub mod bench;
