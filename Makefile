@@ -22,6 +22,11 @@ export CLUSTER
 devcluster := e2e/devcluster.sh
 cargo := cargo
 debug := $(CARGO_TARGET_DIR)/debug
+# Scenarios that kill processes on this machine are left out on a cluster that runs elsewhere.
+scenarios := --test-threads=4
+ifeq ($(CLUSTER),current)
+scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away)
+endif
 kubeconfig_path = $(if $(filter dev,$(CLUSTER)),$(STAGECRAFT_CACHE)/cluster/kubeconfig,$(KUBECONFIG))
 
 ##@ Learn
@@ -110,7 +115,7 @@ unit: prerequisites ## Run the tests that need no cluster
 
 .PHONY: e2e
 e2e: up images install ## Run the scenarios on the cluster
-	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster -- $(scenarios)
 
 .PHONY: test
 test: unit e2e ## Run every test, unit to whole cluster

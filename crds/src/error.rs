@@ -143,6 +143,18 @@ pub fn truncate(text: &str, bytes: usize) -> String {
     text.to_owned()
 }
 
+/// The text on one line: line breaks would tear the table of `kubectl get` apart.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::truncate;

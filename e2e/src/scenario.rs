@@ -91,6 +91,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "the scenario panicked".to_owned())
 }
 
+/// Why a scenario cannot be played on another cluster. `make e2e CLUSTER=current` leaves those out by name.
+pub const ONLY_HERE: &str =
+    "this scenario kills processes of the dev cluster on this machine: leave it out with --skip";
+
 /// Whether the cluster is the one of `make up`, whose processes run on this machine. Scenarios that look at processes
 /// cannot be played on any other.
 pub fn on_this_machine() -> bool {

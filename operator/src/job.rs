@@ -30,8 +30,9 @@ const RUNNER_UID: i64 = 65_532;
 const AGENT_UID: i64 = 65_533;
 /// Group of the volumes that both share.
 const SHARED_GID: i64 = 65_531;
-/// How long a Pod may take to hand in its work when it has to go, in seconds.
-const GRACE_SECONDS: i64 = 120;
+/// How long a Pod may take to hand in its work when it has to go, in seconds. Not longer: when a namespace is deleted,
+/// Kubernetes looks again only after half of the longest grace in it, and all has to be gone within a minute.
+const GRACE_SECONDS: i64 = 60;
 const RUNNER_URL: &str = "http://127.0.0.1:9411";
 /// SDKs refuse to start without a key; the real one never leaves the gateway.
 const PLACEHOLDER_KEY: &str = "held-by-the-stagecraft-gateway";

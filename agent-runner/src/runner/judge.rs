@@ -137,7 +137,7 @@ fn malformed(error: &dyn std::error::Error) -> StructuredError {
     StructuredError::new(
         "ResultMalformed",
         Category::Validation,
-        format!("the result file of the agent is not valid: {error}"),
+        format!("the result file of the agent is not the JSON that is expected: {error}"),
     )
     .suggest("have the agent write one JSON object with no other fields than summary, outputs, artifacts and error")
 }

@@ -105,9 +105,7 @@ async fn completed_in_its_second_attempt(world: &World, name: &str) -> anyhow::R
 
 #[test]
 fn a_killed_agent_is_noticed_at_once_and_retried() -> anyhow::Result<()> {
-    if !on_this_machine() {
-        return Ok(());
-    }
+    assert!(on_this_machine(), "{}", stagecraft_e2e::scenario::ONLY_HERE);
     scenario(Isolation::Shared, LIMIT, async |world| {
         let pod = hanging(world, "agent").await?;
         let agent = process(&pod, "agent", |found| {
@@ -128,9 +126,7 @@ fn a_killed_agent_is_noticed_at_once_and_retried() -> anyhow::Result<()> {
 
 #[test]
 fn a_killed_launcher_is_noticed_and_retried() -> anyhow::Result<()> {
-    if !on_this_machine() {
-        return Ok(());
-    }
+    assert!(on_this_machine(), "{}", stagecraft_e2e::scenario::ONLY_HERE);
     scenario(Isolation::Shared, LIMIT, async |world| {
         let pod = hanging(world, "launcher").await?;
         let launcher = process(&pod, "agent", |found| found.inner_pid == 1).await?;
@@ -144,9 +140,7 @@ fn a_killed_launcher_is_noticed_and_retried() -> anyhow::Result<()> {
 
 #[test]
 fn a_killed_sidecar_comes_back_and_goes_on_where_it_was() -> anyhow::Result<()> {
-    if !on_this_machine() {
-        return Ok(());
-    }
+    assert!(on_this_machine(), "{}", stagecraft_e2e::scenario::ONLY_HERE);
     scenario(Isolation::Shared, LIMIT, async |world| {
         world.create::<WorkflowTemplate>(samples::single_stage()).await?;
         let change = json!({"payload": {"sleepMillis": 8_000}, "retries": 0});

@@ -121,9 +121,7 @@ fn a_killed_gateway_gets_the_result_once_it_is_back() -> anyhow::Result<()> {
 
 #[test]
 fn a_gateway_that_is_away_when_the_agent_ends_still_gets_the_result() -> anyhow::Result<()> {
-    if !on_this_machine() {
-        return Ok(());
-    }
+    assert!(on_this_machine(), "{}", stagecraft_e2e::scenario::ONLY_HERE);
     scenario(Isolation::Alone, LIMIT, async |world| {
         let pod = in_mid_stage(world).await?;
         scale_deployment(world, &world.release.gateway, 0).await?;

@@ -14,6 +14,7 @@ use crate::plan::{Action, Notice, Plan};
 use crate::resolve::{Catalog, NO_REQUIREMENTS, Refusal, resolve};
 use crate::settings::Settings;
 use crate::summary;
+use crate::summary::counted;
 
 /// Plans for a Workflow of which nothing is pinned yet.
 pub(crate) fn accept(observation: &Observation, catalog: &Catalog, settings: &Settings) -> Plan {
@@ -25,8 +26,8 @@ pub(crate) fn accept(observation: &Observation, catalog: &Catalog, settings: &Se
         Ok(run) => {
             initialize(&mut status, observation, &run, settings);
             let message = format!(
-                "accepted: {} stages of template {}",
-                run.stages.len(),
+                "accepted: {} of template {}",
+                counted(run.stages.len(), "stage"),
                 run.template
             );
             let mut plan = store(status, false, "Accepted", &message);
@@ -80,8 +81,8 @@ fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run,
         finished_at: Some(*now),
         message: "the request was understood".to_owned(),
         summary: format!(
-            "{} requirements for project {}",
-            run.project.requirements.len(),
+            "{} for project {}",
+            counted(run.project.requirements.len(), "requirement"),
             run.project.name
         ),
         outputs: understood(run),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::condition::Reason;
-use stagecraft_api::error::{StructuredError, truncate};
+use stagecraft_api::error::{StructuredError, one_line, truncate};
 use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::{Run, RunStage};
@@ -124,7 +124,7 @@ impl Draft<'_> {
         self.reasons.insert(run.name.clone(), reason);
         if let Some(stage) = self.stage_mut(&run.name) {
             let message = message.unwrap_or_else(|| running_message(stage, run));
-            stage.message = truncate(&message, limit::MESSAGE_BYTES);
+            stage.message = truncate(&one_line(&message), limit::MESSAGE_BYTES);
         }
     }
 
@@ -205,7 +205,7 @@ impl Draft<'_> {
                 format!("next attempt at {at}; {what}")
             }
         };
-        stage.message = truncate(&message, limit::MESSAGE_BYTES);
+        stage.message = truncate(&one_line(&message), limit::MESSAGE_BYTES);
         stage.error = Some(error);
         self.ended.push(key);
         self.notice(true, "AttemptFailed", &format!("stage {}: {what}", run.name));

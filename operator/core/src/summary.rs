@@ -40,7 +40,10 @@ pub fn summarize(
     status.progress = progress;
 
     if done == run.stages.len() {
-        let message = format!("all {done} stages succeeded");
+        let message = match done {
+            1 => "the one stage succeeded".to_owned(),
+            _ => format!("all {done} stages succeeded"),
+        };
         end(status, WorkflowPhase::Completed, &message, now);
     } else if let Some(failed) = failed {
         let message = format!("stage {} failed: {}", failed.name, failed.message);
@@ -94,6 +97,12 @@ fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: 
     let message = status.message.clone();
     set(status, PROGRESSING, "True", reason, &message, now);
     set(status, SUCCEEDED, "Unknown", reason, &message, now);
+}
+
+/// "1 stage", "2 stages".
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Ends a Workflow. Nothing changes it afterwards.
