@@ -1,6 +1,6 @@
 //! The planner in a simulated world: one or two operators without fencing and with stale caches, crashes between any two
 //! actions, Jobs whose creation is lost or lands late, Pods that are killed, results that are announced twice or never. What
-//! DESIGN.md promises is checked at every write; a seed that breaks a promise is printed with what led to it.
+//! ARCHITECTURE.md promises is checked at every write; a seed that breaks a promise is printed with what led to it.
 //!
 //! `SIMULATION_SEEDS=5000 cargo test -p stagecraft-core --test simulation` looks further than usual.
 #![cfg(test)]

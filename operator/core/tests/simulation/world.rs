@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 pub enum Weather {
     /// Caches lag, requests are slow, agents fail; nothing is lost.
     Calm,
-    /// Everything that DESIGN.md says may happen does.
+    /// Everything that can go wrong does.
     Storm,
 }
 
