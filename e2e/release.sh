@@ -45,7 +45,7 @@ context() { # NAME BINARY...
 	rm -rf "$directory"
 	mkdir -p "$directory"
 	local binary
-	for binary in "$@"; do install -m 0755 "$binaries/$binary" "$directory/$binary"; done
+	for binary in "$@"; do cp "$binaries/$binary" "$directory/$binary"; done
 	printf '%s\n' "$directory"
 }
 
