@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::ResourceExt as _;
 use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::error::one_line;
 use stagecraft_api::error::{Category, StructuredError};
 use stagecraft_api::status::{StagePhase, WorkflowStatus};
 use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
@@ -52,8 +53,13 @@ async fn gives_up(world: &World, expected: &Expected) -> anyhow::Result<()> {
     let error = stage.error.as_ref().context("a failed stage has an error")?;
     assert_error(error, expected);
     assert!(
-        status.message.contains(&error.message),
+        status.message.contains(&one_line(&error.message)),
         "the Workflow's message hides why: {}",
+        status.message
+    );
+    assert!(
+        !status.message.contains('\n'),
+        "the table of kubectl get is torn apart by {:?}",
         status.message
     );
     small(world, "given-up").await
