@@ -143,6 +143,18 @@ pub fn truncate(text: &str, bytes: usize) -> String {
     text.to_owned()
 }
 
+/// An error with all its sources on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 /// The text on one line: line breaks would tear the table of `kubectl get` apart.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());

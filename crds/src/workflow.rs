@@ -59,7 +59,7 @@ pub struct WorkflowSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageOverride>,
 
-    /// Which tasks go first when a limit holds some back. Default: medium.
+    /// How urgent the work is. It is handed to the agents; nothing is ordered by it yet. Default: medium.
     #[serde(default)]
     pub priority: Priority,
 }
@@ -124,7 +124,7 @@ pub struct StageOverride {
     pub payload: Option<Map<String, Value>>,
 }
 
-/// Which tasks go first.
+/// How urgent the work is.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

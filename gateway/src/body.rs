@@ -39,5 +39,5 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Refusal> {
 
 /// axum keeps the type of this error to itself, but not its text.
 fn is_length_limit(error: &axum::Error) -> bool {
-    crate::error::chain(error).contains("length limit exceeded")
+    stagecraft_api::error::chain(error).contains("length limit exceeded")
 }

@@ -187,7 +187,7 @@ impl Chain {
 async fn bounded<T>(request: impl Future<Output = kube::Result<Option<T>>>) -> Result<Option<T>, ChainError> {
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(Ok(object)) => Ok(object),
-        Ok(Err(error)) => Err(ChainError::ApiServer(crate::error::chain(&error))),
+        Ok(Err(error)) => Err(ChainError::ApiServer(stagecraft_api::error::chain(&error))),
         Err(_) => Err(ChainError::ApiServer("no answer in time".to_owned())),
     }
 }

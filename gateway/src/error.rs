@@ -153,7 +153,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
         if status.is_server_error() {
-            tracing::warn!(error = %chain(&self), code = self.code(), "request cannot be answered");
+            tracing::warn!(error = %stagecraft_api::error::chain(&self), code = self.code(), "request cannot be answered");
         } else {
             tracing::info!(error = %self, code = self.code(), status = status.as_u16(), "request refused");
         }
@@ -173,15 +173,3 @@ impl IntoResponse for Refusal {
 /// Left in a response for the metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusalCode(pub &'static str);
-
-/// An error with all its sources on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

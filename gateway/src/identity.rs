@@ -108,7 +108,7 @@ impl Authenticator {
         let outcome = tokio::time::timeout(TIMEOUT, api.create(&PostParams::default(), &review)).await;
         let problem = match outcome {
             Ok(Ok(review)) => return Ok(review.status.unwrap_or_default()),
-            Ok(Err(error)) => crate::error::chain(&error),
+            Ok(Err(error)) => stagecraft_api::error::chain(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         self.metrics.token_review("error");

@@ -60,7 +60,7 @@ pub async fn purge(
         let outcome = store.purge(&uid).await;
         match &outcome {
             Ok(()) => tracing::info!(uid, "purged"),
-            Err(error) => tracing::warn!(uid, error = %crate::error::chain(error), "purge failed"),
+            Err(error) => tracing::warn!(uid, error = %stagecraft_api::error::chain(error), "purge failed"),
         }
         outcome
     });

@@ -43,11 +43,11 @@ async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, String) {
         let version = status.client.apiserver_version().await;
         version
             .map(drop)
-            .map_err(|error| format!("API server: {}", crate::error::chain(&error)))
+            .map_err(|error| format!("API server: {}", stagecraft_api::error::chain(&error)))
     };
     let store = async {
         let probe = status.store.probe().await;
-        probe.map_err(|error| format!("store: {}", crate::error::chain(&error)))
+        probe.map_err(|error| format!("store: {}", stagecraft_api::error::chain(&error)))
     };
     let checks = async { tokio::try_join!(api_server, store) };
     match tokio::time::timeout(TIMEOUT, checks).await {

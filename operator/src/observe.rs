@@ -120,8 +120,12 @@ async fn glance(
     stage: &StageStatus,
     key: &AttemptKey,
 ) -> Result<AttemptEvidence, ObserveError> {
-    let job = context.jobs.get(&identity.uid, &stage.job);
+    let found = context.jobs.get(&identity.uid, &stage.job);
     let pod = pod_of(context, identity, &stage.job);
+    let job = match found {
+        Some(job) => of_found_job(context, &job, key, pod.is_some()).await?,
+        None => missing(context, identity, stage, key),
+    };
     let result = match context.results.get(key) {
         Some(announced) => ResultEvidence::Some(Box::new(announced.result)),
         None if context.results.is_deaf() => match ask(context, key).await {
@@ -129,17 +133,6 @@ async fn glance(
             answer => answer,
         },
         None => ResultEvidence::Unknown,
-    };
-    let job = match job {
-        Some(job) => {
-            let trouble = if pod.is_none() {
-                podless_trouble(context, &job).await?
-            } else {
-                None
-            };
-            evidence::of_job(&job, key, trouble)
-        }
-        None => missing(context, identity, stage, key),
     };
     Ok(AttemptEvidence {
         job,
@@ -176,14 +169,7 @@ async fn look(
         .map_err(read("the Pod"))?;
     let pod = newest(found.items.into_iter().map(Arc::new));
     let job = match job {
-        Some(job) => {
-            let trouble = if pod.is_none() {
-                podless_trouble(context, &job).await?
-            } else {
-                None
-            };
-            evidence::of_job(&job, key, trouble)
-        }
+        Some(job) => of_found_job(context, &job, key, pod.is_some()).await?,
         None => missing(context, identity, stage, key),
     };
     let result = ask(context, key).await;
@@ -193,6 +179,21 @@ async fn look(
         result,
         live: true,
     })
+}
+
+/// There is a Job; without a Pod, its Events may tell why.
+async fn of_found_job(
+    context: &Context,
+    job: &Job,
+    key: &AttemptKey,
+    has_pod: bool,
+) -> Result<JobEvidence, ObserveError> {
+    let trouble = if has_pod {
+        None
+    } else {
+        podless_trouble(context, job).await?
+    };
+    Ok(evidence::of_job(job, key, trouble))
 }
 
 /// There is no Job: it was refused, deleted, or never came.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::error::chain;
 use stagecraft_api::protocol::ClaimReply;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::{Category, Moment, StructuredError};
@@ -18,7 +19,7 @@ use super::judge;
 use super::layout::Layout;
 use super::prepare;
 use super::ready;
-use super::telemetry::{self, chain};
+use super::telemetry;
 use crate::loopback::ExitReport;
 
 /// Pause after a refused claim. The operator sweeps a Pod that belongs to no attempt.

@@ -19,7 +19,7 @@ use super::git::snapshot::{self, Limits, RegularFile, SnapshotError};
 use super::git::{self, commit};
 use super::journal::Upload;
 use super::layout::Layout;
-use super::telemetry::chain;
+use stagecraft_api::error::chain;
 
 /// Why nothing can be collected.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use stagecraft_api::protocol::{
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::{Digest, StructuredError};
 
-use super::telemetry::chain;
+use stagecraft_api::error::chain;
 
 /// Why the gateway did not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::git::bundle::{self, BundleError, HashingWriter};
 use super::git::checkout::{self, CheckoutError};
 use super::journal::replace;
 use super::layout::Layout;
-use super::telemetry::chain;
+use stagecraft_api::error::chain;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]

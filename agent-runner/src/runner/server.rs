@@ -16,8 +16,8 @@ use tracing::Instrument as _;
 
 use super::events::Events;
 use super::journal::{Journal, JournalError};
-use super::telemetry::chain;
 use crate::loopback::{Action, AgentMessage, ExitReport, Instruction, LONG_POLL};
+use stagecraft_api::error::chain;
 
 /// Longest body of a request.
 const BODY_BYTES: usize = 64 * 1024;

@@ -44,15 +44,3 @@ pub fn identify(task: &TaskEnvelope) {
     span.record("attempt", task.attempt.attempt);
     span.record("trace_id", task.trace_id.as_str());
 }
-
-/// An error with all its sources on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

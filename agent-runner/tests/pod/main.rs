@@ -6,6 +6,7 @@ mod deaths;
 mod faults;
 mod gateway;
 mod git;
+mod hostile_trees;
 mod launcher;
 mod pod;
 mod task;
