@@ -20,7 +20,7 @@ export CARGO_TARGET_DIR ?= $(STAGECRAFT_CACHE)/target
 export CLUSTER
 
 devcluster := e2e/devcluster.sh
-cargo := cargo
+cargo := e2e/cargo.sh
 debug := $(CARGO_TARGET_DIR)/debug
 # Scenarios that kill processes on this machine are left out on a cluster that runs elsewhere.
 scenarios := --test-threads=4

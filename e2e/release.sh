@@ -34,7 +34,7 @@ compile() {
 	local target
 	target=$(rustc -vV | sed -n 's/^host: //p')
 	say "compiling the release binaries (minutes when nothing is cached)"
-	(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" --bins \
+	(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" "$here/cargo.sh" build --locked --release --target "$target" --bins \
 		-p stagecraft-operator -p stagecraft-gateway -p stagecraft-agent-runner >&2)
 	binaries=${CARGO_TARGET_DIR:-$root/target}/$target/release
 }
