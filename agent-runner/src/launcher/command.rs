@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -30,38 +30,32 @@ pub struct StartFailure {
 
 impl Running {
     pub fn start(program: &OsStr, arguments: &[OsString]) -> Result<Self, StartFailure> {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| describe(program, &error))?;
-        Ok(Self {
-            id: Pid::from_child(&child),
-            output: follow(child),
-        })
+        // One pipe for both, so that the last words are the last, whichever way they came.
+        let start = || -> io::Result<Self> {
+            let (from, stdout) = io::pipe()?;
+            let stderr = stdout.try_clone()?;
+            let child = Command::new(program)
+                .args(arguments)
+                .stdout(stdout)
+                .stderr(stderr)
+                .process_group(0)
+                .spawn()?;
+            Ok(Self {
+                id: Pid::from_child(&child),
+                output: Output::follow(from, io::stdout()),
+            })
+        };
+        start().map_err(|error| describe(program, &error))
     }
 
     pub fn id(&self) -> Pid {
         self.id
     }
 
-    /// The end of the output. Waits for the pipes to be closed, but no longer than `limit`.
+    /// The end of the output. Waits for the pipe to be closed, but no longer than `limit`.
     pub fn output_tail(&mut self, limit: Duration) -> String {
         self.output.tail(limit)
     }
-}
-
-fn follow(child: Child) -> Output {
-    let mut output = Output::new();
-    if let Some(stdout) = child.stdout {
-        output.follow(stdout, io::stdout());
-    }
-    if let Some(stderr) = child.stderr {
-        output.follow(stderr, io::stderr());
-    }
-    output
 }
 
 fn describe(program: &OsStr, error: &io::Error) -> StartFailure {

@@ -2,58 +2,40 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much of the output is kept, in bytes.
 const TAIL_BYTES: usize = 2048;
 
 pub struct Output {
     tail: Arc<Mutex<VecDeque<u8>>>,
-    open: usize,
-    closing: Sender<()>,
     closed: Receiver<()>,
 }
 
 impl Output {
-    pub fn new() -> Self {
-        let (closing, closed) = channel();
-        Self {
-            tail: Arc::default(),
-            open: 0,
-            closing,
-            closed,
-        }
-    }
-
     /// Copies `from` to `to` until it ends. A reader that fails to take it does not hold the command up.
-    pub fn follow(&mut self, mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) {
-        self.open += 1;
-        let tail = Arc::clone(&self.tail);
-        let closing = self.closing.clone();
+    pub fn follow(mut from: impl Read + Send + 'static, mut to: impl Write + Send + 'static) -> Self {
+        let (closing, closed) = channel();
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&tail);
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 let bytes = buffer.get(..count).unwrap_or_default();
                 let _ = to.write_all(bytes).and_then(|()| to.flush());
-                keep(&tail, bytes);
+                keep(&kept, bytes);
             }
             let _ = closing.send(());
         });
+        Self { tail, closed }
     }
 
     /// The last bytes of the output as text. Waits for its end, but no longer than `limit`: a process that escaped may
     /// hold it open.
     pub fn tail(&mut self, limit: Duration) -> String {
-        let until = Instant::now() + limit;
-        while self.open > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if self.closed.recv_timeout(left).is_err() {
-                break;
-            }
-            self.open -= 1;
-        }
+        let _ = self.closed.recv_timeout(limit);
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = tail.make_contiguous();
         // A character that was cut at the front would show as a replacement character.
@@ -82,9 +64,8 @@ mod tests {
 
     #[test]
     fn only_the_end_is_kept() {
-        let mut output = Output::new();
         let text = "é".repeat(3000) + "end";
-        output.follow(std::io::Cursor::new(text), std::io::sink());
+        let mut output = Output::follow(std::io::Cursor::new(text), std::io::sink());
         let tail = output.tail(Duration::from_secs(5));
         assert!(tail.ends_with("éend"), "{tail}");
         assert!(tail.starts_with('é'), "{tail}");
