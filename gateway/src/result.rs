@@ -111,10 +111,9 @@ pub async fn is_own(
     digest: &Digest,
     bytes: u64,
 ) -> Result<bool, Refusal> {
-    let given = member
-        .envelope
-        .workspace
-        .as_ref()
-        .is_some_and(|workspace| workspace.bundle == *digest);
+    let envelope = &member.envelope;
+    let workspace = envelope.workspace.iter().map(|workspace| &workspace.bundle);
+    let inputs = envelope.inputs.iter().map(|input| &input.digest);
+    let given = workspace.chain(inputs).any(|given| given == digest);
     Ok(given || gateway.store.uploaded(&member.key, digest, bytes).await?)
 }

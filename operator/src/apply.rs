@@ -61,7 +61,7 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
     }
     let mut stored = None;
     let mut closed = Ok(());
-    let (mut tasks, mut accounted) = (Vec::new(), Vec::new());
+    let (mut tasks, mut accounted, mut notices) = (Vec::new(), Vec::new(), Vec::new());
     for action in plan.actions {
         let current = stored.as_ref().unwrap_or(workflow);
         match action {
@@ -75,7 +75,7 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
             // What the patch licensed is started all the same.
             Action::Close { job } => closed = close(context, workflow, &job).await.and(closed),
             Action::Acknowledge(key) => accounted.push(key),
-            Action::Record(notice) => record(context, current, notice),
+            Action::Record(notice) => notices.push(notice),
         }
     }
     let current = stored.as_ref().unwrap_or(workflow);
@@ -83,6 +83,10 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
     join_all(tasks.iter().map(|task| start(context, current, task))).await;
     for key in &accounted {
         acknowledge(context, current, key);
+    }
+    // After the Jobs, whose creation the Events would slow down.
+    for notice in notices {
+        record(context, current, notice);
     }
     closed?;
     Ok(stored.map_or(Applied::Done, Applied::Stored))

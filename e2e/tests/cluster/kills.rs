@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use kube::runtime::wait::await_condition;
 use serde_json::json;
-use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::payload::EchoFault;
 use stagecraft_api::error::Category;
 use stagecraft_api::status::StageStatus;
 use stagecraft_api::{Moment, Workflow, WorkflowStatus, WorkflowTemplate};
