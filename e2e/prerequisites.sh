@@ -15,8 +15,8 @@ fail() {
 	exit 1
 }
 
-installed() { # prints the packages that are fully installed
-	dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^ii  *//p'
+installed() { # prints the packages that are fully installed; dpkg-query fails when it knows one of them not at all
+	{ dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null || true; } | sed -n 's/^ii  *//p'
 }
 
 command -v dpkg-query >/dev/null || fail "this is no Debian: install the equivalents of" "  ${packages[*]}" \
