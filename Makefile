@@ -22,10 +22,13 @@ export CLUSTER
 devcluster := e2e/devcluster.sh
 cargo := e2e/cargo.sh
 debug := $(CARGO_TARGET_DIR)/debug
+# What the demo applies.
+SAMPLE ?= manifests/samples/echo.yaml
 # Scenarios that kill processes on this machine are left out on a cluster that runs elsewhere.
 scenarios := --test-threads=4
 ifeq ($(CLUSTER),current)
-scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away)
+scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away \
+	an_agent_killed_in_each_stage an_image_that_cannot_be_pulled)
 endif
 kubeconfig_path = $(if $(filter dev,$(CLUSTER)),$(STAGECRAFT_CACHE)/cluster/kubeconfig,$(KUBECONFIG))
 
@@ -75,7 +78,13 @@ kubeconfig: ## Print the path of the administrator's kubeconfig
 .PHONY: demo
 demo: up images install ## Take a sample Workflow through all its stages in a real cluster, and watch it
 	@$(cargo) build --quiet --locked -p stagecraft-e2e --bin stagecraft-demo
-	@KUBECONFIG="$(kubeconfig_path)" $(debug)/stagecraft-demo --file manifests/samples/echo.yaml
+	@KUBECONFIG="$(kubeconfig_path)" $(debug)/stagecraft-demo --file $(SAMPLE)
+
+.PHONY: artifacts
+artifacts: ## Fetch what a Workflow left behind: make artifacts WORKFLOW=NAMESPACE/NAME [DIRECTORY=...]
+	@[ -n "$(WORKFLOW)" ] || { echo "say which: make artifacts WORKFLOW=NAMESPACE/NAME" >&2; exit 2; }
+	@$(cargo) build --quiet --locked -p stagecraft-e2e --bin stagecraft-artifacts
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(debug)/stagecraft-artifacts "$(WORKFLOW)" $(if $(DIRECTORY),--directory "$(DIRECTORY)")
 
 .PHONY: install
 install: ## Install or upgrade the chart in the cluster

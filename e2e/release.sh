@@ -78,6 +78,7 @@ install() {
 		source "$references"
 		# shellcheck disable=SC2046,SC2207
 		values+=($(image_values controlPlane "$CONTROL_PLANE") $(image_values agentRunner "$RUNNER") $(image_values redis "$REDIS"))
+		values+=($(image_values toolchain "${TOOLCHAIN:-$RUNNER}"))
 		values+=(--set-string registry.host=registry.registry.svc.cluster.local:5000)
 	else
 		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "set IMAGE_REPOSITORY to where the images are"

@@ -22,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::install;
 use crate::job::PodSettings;
 use crate::metrics::Metrics;
-use crate::observe::{Agents, ObserveError, Templates, observe};
+use crate::observe::{Agents, ObserveError, Templates, observe, usage};
 use crate::queue::Queue;
 use crate::refusals::Refusals;
 use crate::results::Results;
@@ -46,6 +46,8 @@ pub struct Context {
     pub written: Written,
     pub runs: Runs,
     pub refusals: Refusals,
+    /// Held while stages are admitted under a limit: what one admits, the next one counts.
+    pub admission: tokio::sync::Mutex<()>,
     pub results: Arc<Results>,
     pub queue: Arc<Queue>,
     pub gateway: Arc<Gateway>,
@@ -161,8 +163,16 @@ async fn reconcile_workflow(
     let mut workflow = context.written.latest(watched);
     let mut live = BTreeSet::new();
     for _ in 0..TURNS {
-        let observation = observe(context, &workflow, &live).await?;
-        let planned = plan(&observation, &context.settings);
+        let mut observation = observe(context, &workflow, &live).await?;
+        let mut planned = plan(&observation, &context.settings);
+        let _admission = if context.settings.max_running_stages.is_some() && planned.starts() {
+            let admission = context.admission.lock().await;
+            observation.usage = usage(context);
+            planned = plan(&observation, &context.settings);
+            Some(admission)
+        } else {
+            None
+        };
         let wake_at = planned.wake_at;
         match apply(context, &workflow, planned).await? {
             Applied::Look(stages) => live.extend(stages),

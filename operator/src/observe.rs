@@ -96,7 +96,8 @@ fn open_jobs(context: &Context, uid: &str) -> Vec<OpenJob> {
         .collect()
 }
 
-fn usage(context: &Context) -> Usage {
+/// What runs in the whole installation, as far as a limit asks for it.
+pub fn usage(context: &Context) -> Usage {
     if context.settings.max_running_stages.is_none() {
         return Usage::default();
     }

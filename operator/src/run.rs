@@ -192,6 +192,7 @@ async fn lead(
         written: crate::written::Written::default(),
         runs: controller::Runs::default(),
         refusals: crate::refusals::Refusals::default(),
+        admission: tokio::sync::Mutex::default(),
         results: results.clone(),
         queue: Arc::new(Queue::new(&redis).context("the URL of Redis is not valid")?),
         gateway: Arc::new(gateway),

@@ -82,13 +82,23 @@ pub async fn prepare(layout: &Layout, gateway: &Gateway, task: &TaskEnvelope) ->
 }
 
 fn clear(layout: &Layout) -> io::Result<()> {
-    for directory in [layout.workspace(), layout.git(), layout.artifacts(), layout.inputs()] {
+    for directory in [
+        layout.workspace(),
+        layout.git(),
+        layout.artifacts(),
+        layout.inputs(),
+    ] {
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    for directory in [layout.workspace(), layout.home(), layout.artifacts(), layout.inputs()] {
+    for directory in [
+        layout.workspace(),
+        layout.home(),
+        layout.artifacts(),
+        layout.inputs(),
+    ] {
         fs::create_dir_all(&directory)?;
         // The group is that of the volume, which agent and runner share; setgid keeps it so below.
         fs::set_permissions(&directory, Permissions::from_mode(0o2775))?;

@@ -12,5 +12,6 @@ mod history;
 mod kills;
 mod tokens;
 mod when_parts_are_down;
+mod when_the_limit_is_low;
 mod when_the_schema_changes;
 mod when_uninstalled;

@@ -30,6 +30,13 @@ impl Plan {
     pub(crate) fn wake(&mut self, at: Moment) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
+
+    /// Whether it begins an attempt, which takes up room under a limit.
+    pub fn starts(&self) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::Start(_)))
+    }
 }
 
 /// One thing to do.
