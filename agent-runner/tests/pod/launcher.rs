@@ -172,15 +172,19 @@ async fn instruct(State(heard): State<watch::Sender<Listening>>) -> Json<Instruc
 #[tokio::test]
 async fn the_exit_status_is_reported_and_the_start_too() {
     let runner = Runner::start().await;
-    let report = runner.report_of(&["/bin/sh", "-c", "exit 3"]).await;
+    // A command that ends at once may be over before its start is told; its end says as much.
+    let mut launcher = runner.launch(&["/bin/sh", "-c", "until [ -e go ]; do sleep 0.02; done; exit 3"]);
+    runner.wait(|heard| (heard.started == 1).then_some(())).await;
+    std::fs::write(runner.file("go"), "").unwrap();
     assert_eq!(
-        report,
+        runner.report().await,
         ExitReport {
             exit_code: 3,
             ..ExitReport::default()
         }
     );
-    runner.wait(|heard| (heard.started == 1).then_some(())).await;
+    runner.instruct(Action::Release, 7);
+    assert_eq!(pod::wait(&mut launcher).await.code(), Some(7));
 }
 
 #[tokio::test]
