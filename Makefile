@@ -27,8 +27,7 @@ SAMPLE ?= manifests/samples/echo.yaml
 # Scenarios that kill processes on this machine are left out on a cluster that runs elsewhere.
 scenarios := --test-threads=4
 ifeq ($(CLUSTER),current)
-scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away \
-	an_agent_killed_in_each_stage an_image_that_cannot_be_pulled)
+scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away)
 endif
 kubeconfig_path = $(if $(filter dev,$(CLUSTER)),$(STAGECRAFT_CACHE)/cluster/kubeconfig,$(KUBECONFIG))
 
@@ -103,6 +102,10 @@ tools: ## Build Kubernetes, CoreDNS and Helm into the cache (minutes, once)
 .PHONY: images
 images: ## Build the images and push them to the dev cluster's registry
 	@e2e/release.sh images
+
+.PHONY: publish
+publish: ## Build the images with docker or buildah and push them: make publish IMAGE_REPOSITORY=... [IMAGE_TAG=...]
+	@e2e/release.sh publish
 
 .PHONY: generate
 generate: ## Write the CRDs and the rendered chart anew

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Builds container images without a container engine and puts them where the dev cluster finds them.
+# Builds container images, and puts them where the dev cluster finds them or into a registry of yours.
 #
 #   images.sh build-and-push NAME CONTEXT [DOCKERFILE]   build, push to the cluster's registry, print the reference
 #   images.sh reference      NAME CONTEXT [DOCKERFILE]   print the reference that build-and-push would print
 #   images.sh boot-reference NAME                        reference of an image that the cluster needs to start
 #   images.sh boot-archive   NAME                        build it as an archive in the cache, print the file's path
-#   images.sh all                                        build and push the images of e2e/images that Pods use
+#   images.sh publish REFERENCE CONTEXT [DOCKERFILE]     build with docker or buildah, push to any registry
 #
 # CONTEXT is a directory; DOCKERFILE is CONTEXT/Dockerfile unless named. The tag is a digest of all that goes in, so an
 # image that the registry has already costs a tenth of a second. A Dockerfile that begins with `ARG BASE` gets a Debian
 # base made on this machine by mmdebstrap, since no registry may be in reach.
+#
+# For publish: CONTAINER_TOOL (docker or buildah; default: docker where its engine answers), BASE_IMAGE (default: the
+# Dockerfile's own for docker, that made by mmdebstrap for buildah), IMAGE_PLAIN_HTTP=true for a registry without TLS (for
+# docker, its engine's configuration says so).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -67,7 +71,7 @@ build() { # REFERENCE CONTEXT DOCKERFILE
 	local arguments=()
 	if needs_base "$3"; then
 		local base
-		base=$(make_base)
+		base=${BASE_IMAGE:-$(make_base)}
 		# Kept layers spare the next build its apt-get; a binary copied onto nothing gains nothing from them.
 		arguments+=(--layers --build-arg "BASE=$base")
 	fi
@@ -102,6 +106,35 @@ build_and_push() { # NAME CONTEXT [DOCKERFILE]
 		needs_base "$dockerfile" || store rmi "localhost/stagecraft/$name:$tag" >/dev/null
 	fi
 	printf '%s\n' "$registry/stagecraft/$name:$tag"
+}
+
+container_tool() {
+	if [ -n "${CONTAINER_TOOL:-}" ]; then
+		printf '%s\n' "$CONTAINER_TOOL"
+	elif docker version >/dev/null 2>&1; then
+		printf 'docker\n'
+	else
+		printf 'buildah\n'
+	fi
+}
+
+publish() { # REFERENCE CONTEXT [DOCKERFILE]
+	local reference=$1 context=$2 dockerfile=${3:-$2/Dockerfile} tool arguments=()
+	tool=$(container_tool)
+	say "building $reference with $tool"
+	case $tool in
+	docker)
+		[ -z "${BASE_IMAGE:-}" ] || arguments+=(--build-arg "BASE=$BASE_IMAGE")
+		docker build --quiet --network host ${arguments[@]+"${arguments[@]}"} --tag "$reference" --file "$dockerfile" "$context" >&2
+		docker push --quiet "$reference" >&2
+		;;
+	buildah)
+		build "$reference" "$context" "$dockerfile"
+		[ "${IMAGE_PLAIN_HTTP:-false}" != true ] || arguments+=(--tls-verify=false)
+		store push --quiet ${arguments[@]+"${arguments[@]}"} "$reference" "docker://$reference" >&2
+		;;
+	*) fail "CONTAINER_TOOL is \"$tool\", but it must be \"docker\" or \"buildah\"" ;;
+	esac
 }
 
 boot_context() { # NAME: prints the context's directory
@@ -147,7 +180,7 @@ main() {
 	reference) printf '%s\n' "$registry/stagecraft/$1:$(digest_of "$2" "${3:-$2/Dockerfile}")" ;;
 	boot-reference) boot_reference "$1" ;;
 	boot-archive) boot_archive "$1" ;;
-	all) for name in redis shell; do build_and_push "$name" "$here/images/$name"; done ;;
+	publish) [ $# -ge 2 ] || fail "usage: images.sh publish REFERENCE CONTEXT [DOCKERFILE]"; publish "$@" ;;
 	*) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; [ "$command" = help ] || exit 2 ;;
 	esac
 }

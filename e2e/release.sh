@@ -2,11 +2,13 @@
 # Builds Stagecraft's images and installs the chart.
 #
 #   release.sh images    compile static binaries, build and push the images, remember their references
+#   release.sh publish   compile them, build the images with docker or buildah, push them to IMAGE_REPOSITORY as IMAGE_TAG
 #   release.sh install   helm upgrade --install with them, and wait until everything is ready
 #   release.sh uninstall helm uninstall
 #
 # CLUSTER=dev (default) uses the cluster of `make up`. CLUSTER=current uses the current kube context with images from
-# IMAGE_REPOSITORY (for example ghcr.io/you/stagecraft) and IMAGE_TAG, and REGISTRY_HOST as the chart's registry.host.
+# IMAGE_REPOSITORY (for example registry.example.com/stagecraft) and IMAGE_TAG, and REGISTRY_HOST as the chart's
+# registry.host. HELM_OPTIONS are further options of helm.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,7 +53,7 @@ context() { # NAME BINARY...
 
 images() {
 	if [ "$cluster" = current ]; then
-		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "with CLUSTER=current, set IMAGE_REPOSITORY to where the images are, for example IMAGE_REPOSITORY=ghcr.io/you/stagecraft"
+		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "with CLUSTER=current, set IMAGE_REPOSITORY to where the images are, for example IMAGE_REPOSITORY=registry.example.com/stagecraft"
 		return
 	fi
 	compile
@@ -64,6 +66,21 @@ images() {
 	shell=$("$here/images.sh" build-and-push shell "$here/images/shell")
 	printf 'CONTROL_PLANE=%s\nRUNNER=%s\nREDIS=%s\nSHELL_IMAGE=%s\n' "$control_plane" "$runner" "$redis" "$shell" >"$references.new"
 	mv "$references.new" "$references"
+}
+
+# The version in the chart, which is the tag that the chart asks for by default.
+version() { sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$root/charts/stagecraft/Chart.yaml"; }
+
+publish() {
+	[ -n "${IMAGE_REPOSITORY:-}" ] || fail "set IMAGE_REPOSITORY to where the images go, for example IMAGE_REPOSITORY=registry.example.com/stagecraft"
+	local tag=${IMAGE_TAG:-$(version)}
+	compile
+	"$here/images.sh" publish "$IMAGE_REPOSITORY/control-plane:$tag" \
+		"$(context control-plane stagecraft-operator stagecraft-gateway)" "$root/operator/Dockerfile"
+	"$here/images.sh" publish "$IMAGE_REPOSITORY/agent-runner:$tag" \
+		"$(context agent-runner stagecraft-runner stagecraft-launcher stagecraft-agent)" "$root/agent-runner/Dockerfile"
+	"$here/images.sh" publish "$IMAGE_REPOSITORY/redis:$tag" "$here/images/redis"
+	"$here/images.sh" publish "$IMAGE_REPOSITORY/shell:$tag" "$here/images/shell"
 }
 
 image_values() { # VALUE REFERENCE
@@ -84,11 +101,15 @@ install() {
 		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "set IMAGE_REPOSITORY to where the images are"
 		values+=(--set-string "controlPlane.image.repository=$IMAGE_REPOSITORY/control-plane")
 		values+=(--set-string "agentRunner.image.repository=$IMAGE_REPOSITORY/agent-runner")
+		values+=(--set-string "toolchain.image.repository=$IMAGE_REPOSITORY/toolchain")
 		if [ -n "${IMAGE_TAG:-}" ]; then
 			values+=(--set-string "controlPlane.image.tag=$IMAGE_TAG" --set-string "agentRunner.image.tag=$IMAGE_TAG")
+			values+=(--set-string "toolchain.image.tag=$IMAGE_TAG")
 		fi
 		if [ -n "${REGISTRY_HOST:-}" ]; then values+=(--set-string "registry.host=$REGISTRY_HOST"); fi
 	fi
+	# shellcheck disable=SC2206
+	values+=(${HELM_OPTIONS:-})
 	command -v helm >/dev/null || fail "helm is not on the PATH: install Helm 3"
 	say "installing the chart into namespace $namespace"
 	helm upgrade --install stagecraft "$root/charts/stagecraft" --namespace "$namespace" --create-namespace \
@@ -101,7 +122,8 @@ install() {
 
 case ${1:-} in
 images) images ;;
+publish) publish ;;
 install) install ;;
 uninstall) helm uninstall stagecraft --namespace "$namespace" --wait --timeout 2m ;;
-*) fail "usage: release.sh images|install|uninstall" ;;
+*) fail "usage: release.sh images|publish|install|uninstall" ;;
 esac
