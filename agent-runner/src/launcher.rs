@@ -10,6 +10,7 @@ mod output;
 mod processes;
 mod sharing;
 mod talk;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -165,6 +166,7 @@ impl Launcher {
             exit_code: ended.exit_code,
             signal: ended.signal,
             oom_killed: self.oom_kills.happened(),
+            usage: usage::measure(&self.places.cgroup),
             terminating: course.terminating,
             output_tail,
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use stagecraft_api::status::Usage;
 
 /// Where the runner listens.
 pub const ADDRESS: &str = "127.0.0.1:9411";
@@ -26,6 +27,9 @@ pub struct ExitReport {
     /// The Pod was told to go before the command ended.
     #[serde(default)]
     pub terminating: bool,
+    /// What the container took until then.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// The last 2 KiB of the command's output, standard error included.
     #[serde(default)]
     pub output_tail: String,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::attempt::AttemptKey;
 use crate::error::StructuredError;
 use crate::moment::Moment;
-use crate::status::{Artifact, WorkspaceRef};
+use crate::status::{Artifact, Usage, WorkspaceRef};
 
 /// What the agent writes to the file named by `STAGECRAFT_RESULT`. Every field may be left out: `{}` is a success
 /// without outputs. Unknown fields are refused, so that a misspelt one is noticed.
@@ -63,6 +63,9 @@ pub struct AttemptResult {
     pub attempt: AttemptKey,
     pub started_at: Moment,
     pub finished_at: Moment,
+    /// What the agent's container took, where its node tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     #[serde(flatten)]
     pub outcome: Outcome,
 }

@@ -211,6 +211,10 @@ pub struct StageStatus {
     #[schemars(length(max = 12))]
     pub gates: Vec<GateStatus>,
 
+    /// What the agent's container took in the latest attempt that reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+
     /// How the latest attempt failed, or why it is being ended. Absent while nothing is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<StructuredError>,
@@ -219,6 +223,16 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub history: Vec<AttemptSummary>,
+}
+
+/// What a container took of the machine.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Processor time, in milliseconds.
+    pub cpu_millis: u64,
+    /// The most memory at any time, in bytes; caches of files count. 0 where the node does not tell.
+    pub peak_memory_bytes: u64,
 }
 
 /// Where a stage stands.

@@ -185,6 +185,7 @@ impl Attempt {
                     attempt: task.attempt.clone(),
                     started_at,
                     finished_at: now,
+                    usage: progress.exit.as_ref().and_then(|exit| exit.usage),
                     outcome,
                 },
                 uploads,

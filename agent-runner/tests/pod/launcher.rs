@@ -260,7 +260,11 @@ async fn a_child_that_stays_is_killed_before_the_report() {
 async fn as_first_process_it_kills_and_reaps_everything() {
     // Root needs no user namespace for it, and cannot have one everywhere.
     let root = rustix::process::geteuid().is_root();
-    let user = if root { &[][..] } else { &["--user", "--map-root-user"] };
+    let user = if root {
+        &[][..]
+    } else {
+        &["--user", "--map-root-user"]
+    };
     let namespace = [user, &["--pid", "--fork", "--mount-proc", "--kill-child"][..]].concat();
     let runner = Runner::start().await;
     let script = "setsid sh -c 'trap \"\" TERM; echo x > child; while :; do sleep 1; done' & \

@@ -15,13 +15,16 @@ const OUTPUTS: usize = 200;
 
 /// A table of the stages with what they produced.
 pub fn outputs(status: &WorkflowStatus, style: Style) -> String {
-    let mut rows = vec![["STAGE", "PHASE", "ATTEMPTS", "DURATION", "OUTPUTS"].map(str::to_owned)];
+    let head = [
+        "STAGE", "PHASE", "ATTEMPTS", "DURATION", "CPU", "MEMORY", "OUTPUTS",
+    ];
+    let mut rows = vec![head.map(str::to_owned)];
     rows.extend(status.stages.iter().map(row));
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..4).map(width).collect();
+    let widths: Vec<usize> = (0..head.len() - 1).map(width).collect();
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
@@ -41,7 +44,7 @@ pub fn outputs(status: &WorkflowStatus, style: Style) -> String {
     text
 }
 
-fn row(stage: &StageStatus) -> [String; 5] {
+fn row(stage: &StageStatus) -> [String; 7] {
     let since = stage.started_at.zip(stage.finished_at);
     let outputs = match (&stage.error, stage.phase) {
         (Some(error), StagePhase::Failed) => format!("{}: {}", error.code, error.message),
@@ -56,9 +59,20 @@ fn row(stage: &StageStatus) -> [String; 5] {
         } else {
             stage.attempt.to_string()
         },
-        since.map_or_else(|| "-".to_owned(), |(start, end)| seconds(end.millis_since(start))),
+        since.map_or_else(nothing, |(start, end)| seconds(end.millis_since(start))),
+        stage
+            .usage
+            .map_or_else(nothing, |usage| seconds(usage.cpu_millis)),
+        stage
+            .usage
+            .map_or_else(nothing, |usage| format!("{} MiB", usage.peak_memory_bytes >> 20)),
         truncate(&one_line(&outputs), OUTPUTS),
     ]
+}
+
+/// What stands where there is nothing to tell.
+fn nothing() -> String {
+    "-".to_owned()
 }
 
 /// Commands that lead on from here.
@@ -145,6 +159,7 @@ pub fn where_to_look(namespace: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use stagecraft_api::Moment;
+    use stagecraft_api::status::Usage;
 
     use super::*;
 
@@ -157,6 +172,10 @@ mod tests {
             attempt: 2,
             started_at: Some(start),
             finished_at: Some(start.plus_millis(1_520)),
+            usage: Some(Usage {
+                cpu_millis: 310,
+                peak_memory_bytes: 20 << 20,
+            }),
             ..StageStatus::default()
         };
         stage.outputs.insert("files".into(), 2.into());
@@ -166,7 +185,8 @@ mod tests {
         };
         assert_eq!(
             outputs(&status, Style::plain()),
-            "\nSTAGE     PHASE      ATTEMPTS  DURATION  OUTPUTS\nscaffold  Succeeded  2         1.5 s     {\"files\":2}\n"
+            "\nSTAGE     PHASE      ATTEMPTS  DURATION  CPU    MEMORY  OUTPUTS\n\
+             scaffold  Succeeded  2         1.5 s     0.3 s  20 MiB  {\"files\":2}\n"
         );
     }
 }

@@ -15,7 +15,7 @@ use crate::failure::{Count, Next, count, next};
 use crate::gate::{gate_failure, judge_gates};
 use crate::judge::{Verdict, judge};
 use crate::merge::without_nulls;
-use crate::observation::Observation;
+use crate::observation::{Observation, ResultEvidence};
 use crate::plan::{Action, Notice, Plan};
 use crate::put_away::put_away;
 use crate::settings::Settings;
@@ -115,8 +115,14 @@ impl Draft<'_> {
                 }
                 self.plan.wake(until);
             }
-            Verdict::Succeeded(result) => self.succeed(run, *result),
-            Verdict::Failed(error) => self.fail(run, error),
+            Verdict::Succeeded(result) => {
+                self.note_usage(run);
+                self.succeed(run, *result);
+            }
+            Verdict::Failed(error) => {
+                self.note_usage(run);
+                self.fail(run, error);
+            }
         }
     }
 
@@ -126,6 +132,17 @@ impl Draft<'_> {
         if let Some(stage) = self.stage_mut(&run.name) {
             let message = message.unwrap_or_else(|| running_message(stage, run));
             stage.message = truncate(&one_line(&message), limit::MESSAGE_BYTES);
+        }
+    }
+
+    /// Keeps what the latest result tells, whichever way it ended.
+    fn note_usage(&mut self, run: &RunStage) {
+        let evidence = self.observation.attempts.get(&run.name);
+        let Some(ResultEvidence::Some(result)) = evidence.map(|evidence| &evidence.result) else {
+            return;
+        };
+        if let Some(stage) = self.stage_mut(&run.name) {
+            stage.usage = result.usage;
         }
     }
 

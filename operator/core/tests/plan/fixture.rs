@@ -252,6 +252,7 @@ pub fn result(stage: &str, attempt: u32, outcome: Outcome) -> AttemptResult {
         attempt: key(stage, attempt),
         started_at: at(0),
         finished_at: at(0),
+        usage: None,
         outcome,
     }
 }

@@ -151,6 +151,7 @@ fn check_texts(stage: &StageStatus) {
         workspace: _,
         artifacts,
         gates,
+        usage: _,
         error,
         history,
     } = stage;

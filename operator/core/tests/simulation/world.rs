@@ -216,6 +216,7 @@ impl World {
             attempt: key.clone(),
             started_at: self.now,
             finished_at: self.now,
+            usage: None,
             outcome,
         };
         self.gateway.results.entry(key.clone()).or_insert(result);
