@@ -6,7 +6,7 @@ use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use stagecraft_api::condition::ACCEPTED;
-use stagecraft_api::{Agent, Workflow, WorkflowPhase, WorkflowStatus, WorkflowTemplate};
+use stagecraft_api::{Agent, Workflow, WorkflowPhase, WorkflowStatus, WorkflowTemplate, limit};
 use stagecraft_e2e::scenario::{Isolation, World, samples, scenario};
 
 use crate::foreign_images::shell_image;
@@ -273,7 +273,8 @@ fn a_spec_that_is_too_large_is_not_accepted_and_says_by_how_much() -> anyhow::Re
         let change = json!({"payload": {"files": {"big.txt": "x".repeat(140 * 1024)}}});
         world.create::<Workflow>(samples::single("large", change)).await?;
         let message = refused(world, "large").await?;
-        assert_names(&message, &["spec", "a spec holds at most 131072 bytes"]);
+        let bound = format!("a spec holds at most {} bytes", limit::SPEC_BYTES);
+        assert_names(&message, &["spec", &bound]);
         Ok(())
     })
 }
