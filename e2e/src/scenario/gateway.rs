@@ -94,6 +94,8 @@ async fn forward(release: &Release) -> anyhow::Result<(SocketAddr, Child)> {
         .context("kubectl port-forward does not get through to the gateway")??
         .context("kubectl port-forward ended at once")?;
     let port = forwarded_port(&first).with_context(|| format!("kubectl said {first:?}"))?;
+    // It says something of every connection, and ends when nobody listens.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Ok((SocketAddr::from(([127, 0, 0, 1], port)), forwarding))
 }
 
