@@ -95,16 +95,13 @@ install() {
 		source "$references"
 		# shellcheck disable=SC2046,SC2207
 		values+=($(image_values controlPlane "$CONTROL_PLANE") $(image_values agentRunner "$RUNNER") $(image_values redis "$REDIS"))
-		values+=($(image_values toolchain "${TOOLCHAIN:-$RUNNER}"))
 		values+=(--set-string registry.host=registry.registry.svc.cluster.local:5000)
 	else
 		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "set IMAGE_REPOSITORY to where the images are"
 		values+=(--set-string "controlPlane.image.repository=$IMAGE_REPOSITORY/control-plane")
 		values+=(--set-string "agentRunner.image.repository=$IMAGE_REPOSITORY/agent-runner")
-		values+=(--set-string "toolchain.image.repository=$IMAGE_REPOSITORY/toolchain")
 		if [ -n "${IMAGE_TAG:-}" ]; then
 			values+=(--set-string "controlPlane.image.tag=$IMAGE_TAG" --set-string "agentRunner.image.tag=$IMAGE_TAG")
-			values+=(--set-string "toolchain.image.tag=$IMAGE_TAG")
 		fi
 		if [ -n "${REGISTRY_HOST:-}" ]; then values+=(--set-string "registry.host=$REGISTRY_HOST"); fi
 	fi

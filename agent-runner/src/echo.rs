@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
-use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::payload::{BuiltInPayload, EchoPayload, Payload};
+use stagecraft_api::envelope::{BuiltInPayload, EchoPayload, Payload, TaskEnvelope};
 use stagecraft_api::result::AgentResult;
 
 use crate::loopback::AgentMessage;
@@ -89,7 +88,6 @@ impl Places {
 fn payload(task: &TaskEnvelope) -> anyhow::Result<EchoPayload> {
     match &task.payload {
         Payload::BuiltIn(BuiltInPayload::Echo(payload)) => Ok(payload.clone()),
-        Payload::BuiltIn(other) => bail!("the task is for the agent {}", other.agent()),
         Payload::Other { payload, .. } => serde_json::from_value(Value::Object(payload.clone()))
             .context("the payload is not that of the echo agent"),
     }

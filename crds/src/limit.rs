@@ -13,10 +13,6 @@ pub const OUTPUTS_BYTES: usize = 8 * 1024;
 pub const RESULT_FILE_BYTES: u64 = 256 * 1024;
 /// Most artifacts that one attempt may name.
 pub const ARTIFACTS: usize = 32;
-/// Most gates of a stage.
-pub const GATES: usize = 12;
-/// Most metrics that one attempt may report.
-pub const METRICS: usize = 64;
 /// Longest name of an artifact, in bytes.
 pub const ARTIFACT_NAME_BYTES: usize = 255;
 /// Longest media type of an artifact, in bytes.
@@ -34,7 +30,7 @@ pub const WORKSPACE_FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest sum of file sizes of a workspace commit, in bytes.
 pub const WORKSPACE_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest `spec` of a Workflow, in [`stored_bytes`].
-pub const SPEC_BYTES: usize = 72 * 1024;
+pub const SPEC_BYTES: usize = 128 * 1024;
 /// Largest `spec` and `status` of a Workflow together, in [`stored_bytes`]; etcd takes 1.5 MiB by default. The other
 /// bounds add up to less: the test `size` of stagecraft-core holds them together.
 pub const WORKFLOW_BYTES: usize = 512 * 1024;

@@ -21,8 +21,6 @@ use serde_json::json;
 use stagecraft_api::condition::ACCEPTED;
 use stagecraft_api::{Moment, Workflow, WorkflowPhase, WorkflowStatus};
 
-use crate::application::Application;
-
 pub use style::Style;
 
 /// Takes a sample Workflow through its stages and shows what happens.
@@ -81,16 +79,6 @@ pub async fn run(arguments: Arguments, style: Style) -> anyhow::Result<bool> {
             println!("{}", report::outputs(&last, style));
             let total = progress::seconds(Moment::now().millis_since(begun));
             println!("{}", style.good(&format!("Completed in {total}.")));
-            if let Some(application) = Application::of(&demo.client, &last).await? {
-                let title = application
-                    .visit()
-                    .await
-                    .context("the application does not answer")?;
-                println!(
-                    "The application answers over HTTP: {title}, at {}",
-                    application.address()
-                );
-            }
             println!(
                 "{}",
                 report::what_next(demo.file, demo.namespace, demo.name, style)

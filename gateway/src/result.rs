@@ -111,9 +111,10 @@ pub async fn is_own(
     digest: &Digest,
     bytes: u64,
 ) -> Result<bool, Refusal> {
-    let envelope = &member.envelope;
-    let workspace = envelope.workspace.iter().map(|workspace| &workspace.bundle);
-    let inputs = envelope.inputs.iter().map(|input| &input.digest);
-    let given = workspace.chain(inputs).any(|given| given == digest);
+    let given = member
+        .envelope
+        .workspace
+        .as_ref()
+        .is_some_and(|workspace| workspace.bundle == *digest);
     Ok(given || gateway.store.uploaded(&member.key, digest, bytes).await?)
 }

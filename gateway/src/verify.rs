@@ -1,6 +1,6 @@
 //! Does a result keep the rules? Pure: whether its blobs are in the store is asked elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use stagecraft_api::result::{AttemptResult, Outcome};
@@ -32,9 +32,7 @@ pub fn named_blobs(key: &AttemptKey, result: &AttemptResult) -> Result<Vec<Named
             outputs,
             workspace,
             artifacts,
-            metrics,
         } => {
-            check_metrics(metrics)?;
             at_most("summary", text_bytes(summary), limit::MESSAGE_BYTES)?;
             at_most("outputs as JSON", json_bytes(outputs), limit::OUTPUTS_BYTES)?;
             let mut blobs = Vec::new();
@@ -44,21 +42,6 @@ pub fn named_blobs(key: &AttemptKey, result: &AttemptResult) -> Result<Vec<Named
             blobs.extend(check_artifacts(artifacts)?);
             Ok(blobs)
         }
-    }
-}
-
-/// Names and numbers of gates end up in the status; what no gate asks for does not.
-fn check_metrics(metrics: &BTreeMap<String, f64>) -> Result<(), String> {
-    if metrics.len() > limit::METRICS {
-        return Err(format!(
-            "there are {} metrics, over the limit of {}",
-            metrics.len(),
-            limit::METRICS
-        ));
-    }
-    match metrics.iter().find(|(_, number)| !number.is_finite()) {
-        Some((name, number)) => Err(format!("the metric {name} is {number}, which is no number")),
-        None => Ok(()),
     }
 }
 

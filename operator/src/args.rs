@@ -67,9 +67,6 @@ pub struct RunArguments {
     /// Image of the sidecar and the built-in agents.
     #[arg(long, env = "STAGECRAFT_RUNNER_IMAGE")]
     pub runner_image: String,
-    /// Image with the tools that check what was generated, for the built-in agents.
-    #[arg(long, env = "STAGECRAFT_TOOLCHAIN_IMAGE")]
-    pub toolchain_image: String,
     /// When the runner image is pulled: Always, IfNotPresent or Never.
     #[arg(long, env = "STAGECRAFT_RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
     pub runner_pull_policy: String,

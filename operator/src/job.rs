@@ -189,8 +189,6 @@ fn agent_environment(agent: &RunAgent) -> Vec<Value> {
         ("STAGECRAFT_TASK", "/stagecraft/task.json"),
         ("STAGECRAFT_WORKSPACE", "/work/workspace"),
         ("STAGECRAFT_RESULT", "/work/result.json"),
-        ("STAGECRAFT_ARTIFACTS", "/work/artifacts"),
-        ("STAGECRAFT_INPUTS", "/work/inputs"),
         ("STAGECRAFT_RUNNER_URL", RUNNER_URL),
         ("HOME", "/work/home"),
         ("TMPDIR", "/tmp"),

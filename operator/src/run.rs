@@ -142,7 +142,7 @@ async fn lead(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    install::built_ins(&client, &arguments.namespace, &arguments.toolchain_image)
+    install::built_ins(&client, &arguments.namespace)
         .await
         .context("the built-ins cannot be installed")?;
     let redis = RedisSettings {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 use signal_hook::consts::SIGTERM;
-use stagecraft_api::payload::EchoFault;
+use stagecraft_api::envelope::EchoFault;
 use stagecraft_api::result::AgentResult;
 use stagecraft_api::{Category, StructuredError, limit};
 

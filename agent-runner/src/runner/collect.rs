@@ -93,7 +93,6 @@ pub fn collect(layout: &Layout, task: &TaskEnvelope, result: AgentResult) -> Res
         outputs: result.outputs,
         workspace: commit,
         artifacts,
-        metrics: std::collections::BTreeMap::new(),
     };
     Ok(Collected {
         outcome,

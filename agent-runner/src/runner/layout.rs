@@ -27,11 +27,6 @@ impl Layout {
         self.root.join("stagecraft/bin/stagecraft-launcher")
     }
 
-    /// Where the program of the built-in agents is put, for images that hold only tools.
-    pub fn agent(&self) -> PathBuf {
-        self.root.join("stagecraft/bin/stagecraft-agent")
-    }
-
     pub fn task(&self) -> PathBuf {
         self.root.join("stagecraft/task.json")
     }
@@ -47,16 +42,6 @@ impl Layout {
 
     pub fn home(&self) -> PathBuf {
         self.work().join("home")
-    }
-
-    /// What the agent leaves here can become an artifact and is never committed.
-    pub fn artifacts(&self) -> PathBuf {
-        self.work().join("artifacts")
-    }
-
-    /// Artifacts of earlier stages, as STAGE/NAME.
-    pub fn inputs(&self) -> PathBuf {
-        self.work().join("inputs")
     }
 
     /// Volume of the runner alone.

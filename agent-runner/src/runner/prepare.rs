@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::status::WorkspaceRef;
@@ -16,9 +16,6 @@ use super::journal::replace;
 use super::layout::Layout;
 use stagecraft_api::error::chain;
 
-/// The command of the built-in agents.
-const AGENT_PROGRAM: &str = "/stagecraft/bin/stagecraft-agent";
-
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -28,11 +25,7 @@ pub enum PrepareError {
     Task(#[from] serde_json::Error),
     #[error("the workspace cannot be fetched")]
     Fetch(#[from] GatewayError),
-    #[error("earlier stages did not leave behind what this one takes as input: {0}")]
-    MissingInputs(String),
-    #[error("the name of the input {0:?} is not a path below a directory")]
-    InputName(String),
-    #[error("what was fetched is not what was stored: {0}")]
+    #[error("the workspace that was fetched is not the one that was stored: {0}")]
     Different(String),
     #[error("the workspace cannot be unpacked")]
     Unpack(#[from] BundleError),
@@ -52,11 +45,6 @@ impl PrepareError {
             | Self::Fetch(GatewayError::File(_))
             | Self::Unpack(BundleError::File(_)) => ("PreparationFailed", Category::Resource),
             Self::Task(_) | Self::Interrupted(_) | Self::Git(_) => ("PreparationFailed", Category::Unknown),
-            Self::MissingInputs(_) | Self::InputName(_) => {
-                return StructuredError::new("InputMissing", Category::Configuration, chain(self))
-                    .suggest("correct `inputs` of the stage in the template, or the agent that has to leave the artifact behind")
-                    .fatal();
-            }
             Self::Fetch(_) => ("WorkspaceUnavailable", Category::Dependency),
             Self::Different(_) | Self::Unpack(_) | Self::Checkout(_) => {
                 ("WorkspaceCorrupt", Category::Dependency)
@@ -72,67 +60,25 @@ pub async fn prepare(layout: &Layout, gateway: &Gateway, task: &TaskEnvelope) ->
     if let Some(workspace) = &task.workspace {
         check_out(layout, gateway, workspace).await?;
     }
-    fetch_inputs(layout, gateway, task).await?;
     replace(&layout.task(), &serde_json::to_vec_pretty(task)?)?;
-    if task.command.first().map(Path::new) == Some(Path::new(AGENT_PROGRAM)) {
-        install("stagecraft-agent", &layout.agent())?;
-    }
-    install("stagecraft-launcher", &layout.launcher())?;
+    install_launcher(layout)?;
     Ok(())
 }
 
 fn clear(layout: &Layout) -> io::Result<()> {
-    for directory in [
-        layout.workspace(),
-        layout.git(),
-        layout.artifacts(),
-        layout.inputs(),
-    ] {
+    for directory in [layout.workspace(), layout.git()] {
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    for directory in [
-        layout.workspace(),
-        layout.home(),
-        layout.artifacts(),
-        layout.inputs(),
-    ] {
+    for directory in [layout.workspace(), layout.home()] {
         fs::create_dir_all(&directory)?;
         // The group is that of the volume, which agent and runner share; setgid keeps it so below.
         fs::set_permissions(&directory, Permissions::from_mode(0o2775))?;
     }
     if let Some(directory) = layout.launcher().parent() {
         fs::create_dir_all(directory)?;
-    }
-    Ok(())
-}
-
-/// Downloads what earlier stages left for this one. The agent's container does not run yet.
-async fn fetch_inputs(layout: &Layout, gateway: &Gateway, task: &TaskEnvelope) -> Result<(), PrepareError> {
-    if !task.missing_inputs.is_empty() {
-        return Err(PrepareError::MissingInputs(task.missing_inputs.join(", ")));
-    }
-    for input in &task.inputs {
-        let relative = Path::new(&input.stage).join(&input.name);
-        if !relative
-            .components()
-            .all(|component| matches!(component, Component::Normal(_)))
-        {
-            return Err(PrepareError::InputName(input.name.clone()));
-        }
-        let file = layout.inputs().join(relative);
-        if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        gateway.download(&input.digest, input.bytes, &file).await?;
-        let mut hash = HashingWriter::new(io::sink());
-        io::copy(&mut fs::File::open(&file)?, &mut hash)?;
-        if hash.finish()?.digest != input.digest {
-            let name = format!("the digest of the input {} is not {}", input.name, input.digest);
-            return Err(PrepareError::Different(name));
-        }
     }
     Ok(())
 }
@@ -178,9 +124,9 @@ fn verify(workspace: &WorkspaceRef, file: &Path) -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// Puts a program that lies beside this one where the agent's container finds it.
-fn install(program: &str, target: &Path) -> io::Result<()> {
-    let source = std::env::current_exe()?.with_file_name(program);
+fn install_launcher(layout: &Layout) -> io::Result<()> {
+    let source = std::env::current_exe()?.with_file_name("stagecraft-launcher");
+    let target = layout.launcher();
     let unfinished = target.with_extension("new");
     fs::copy(&source, &unfinished).map_err(|error| {
         let problem = format!("cannot copy {}: {error}", source.display());

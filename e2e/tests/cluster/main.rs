@@ -11,6 +11,7 @@ mod foreign_images;
 mod history;
 mod kills;
 mod tokens;
+mod when_no_registry_is_set;
 mod when_parts_are_down;
 mod when_the_limit_is_low;
 mod when_the_schema_changes;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
 use stagecraft_api::Workflow;
-use stagecraft_api::agent::{AgentResources, EnvironmentVariable, WorkspaceAccess};
+use stagecraft_api::agent::{AgentResources, EnvironmentVariable};
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::run::RunAgent;
 use stagecraft_operator::job::{PodSettings, job};
@@ -51,8 +51,6 @@ fn agent() -> RunAgent {
             limits: BTreeMap::from([("memory".into(), "48Mi".into())]),
         },
         outputs_schema: Some(Map::new()),
-        workspace: WorkspaceAccess::Write,
-        permissions: Vec::new(),
     }
 }
 
