@@ -73,7 +73,7 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
             },
             Action::Start(task) => tasks.push(task),
             // What the patch licensed is started all the same.
-            Action::Close { job } => closed = close(context, workflow, &job).await.and(closed),
+            Action::Close { job, key } => closed = close(context, workflow, &job, &key).await.and(closed),
             Action::Acknowledge(key) => accounted.push(key),
             Action::Record(notice) => notices.push(notice),
         }
@@ -191,7 +191,13 @@ fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
     let (queue, key, agent) = (context.queue.clone(), key.clone(), agent.unwrap_or_default());
     tokio::spawn(async move {
         if let Err(error) = queue.remove(&agent, &key, &entries).await {
-            tracing::debug!(attempt = %key, error = &error as &dyn std::error::Error, "not acknowledged");
+            tracing::debug!(
+                stage = key.stage,
+                attempt = key.attempt,
+                trace_id = name::trace_id(&key.workflow_uid),
+                error = &error as &dyn std::error::Error,
+                "not acknowledged"
+            );
         }
     });
 }
@@ -199,6 +205,7 @@ fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
 /// Events are for people; losing one loses nothing.
 fn record(context: &Context, workflow: &Workflow, notice: Notice) {
     let Notice {
+        about,
         warning,
         reason,
         message,
@@ -207,6 +214,8 @@ fn record(context: &Context, workflow: &Workflow, notice: Notice) {
     tracing::info!(
         workflow = workflow.name_any(),
         namespace = workflow.namespace().unwrap_or_default(),
+        stage = about.as_ref().map(|key| key.stage.as_str()),
+        attempt = about.as_ref().map(|key| key.attempt),
         trace_id = name::trace_id(&workflow.uid().unwrap_or_default()),
         reason,
         "{message}"

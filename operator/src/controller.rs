@@ -13,7 +13,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::run::Run;
-use stagecraft_api::{Digest, Moment, Workflow};
+use stagecraft_api::{Digest, Moment, Workflow, name};
 use stagecraft_core::{Settings, plan};
 
 use crate::apply::{Applied, ApplyError, apply};
@@ -215,6 +215,7 @@ fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Contex
     tracing::warn!(
         workflow = object.name_any(),
         namespace = object.namespace().unwrap_or_default(),
+        trace_id = name::trace_id(&object.uid().unwrap_or_default()),
         error = error as &dyn std::error::Error,
         "reconciliation failed; trying again"
     );

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use stagecraft_api::envelope::TaskEnvelope;
+use stagecraft_api::name::trace_id;
 use stagecraft_api::{AttemptKey, Moment, Workflow};
 
 use crate::apply::ApplyError;
@@ -28,6 +29,7 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
                 namespace = task.workflow.namespace,
                 stage = task.attempt.stage,
                 attempt = task.attempt.attempt,
+                trace_id = task.trace_id,
                 error = &error as &dyn std::error::Error,
                 "the job could not be made"
             );
@@ -39,8 +41,10 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
     if Moment::now().plus_millis(CREATE_TIMEOUT_MILLIS) > late {
         tracing::warn!(
             workflow = task.workflow.name,
+            namespace = task.workflow.namespace,
             stage = task.attempt.stage,
             attempt = task.attempt.attempt,
+            trace_id = task.trace_id,
             "too late to create the job; the next attempt follows"
         );
         return;
@@ -122,8 +126,10 @@ fn measure_hand_off(context: &Context, workflow: &Workflow, task: &TaskEnvelope)
             .observe(now.millis_since(accepted) as f64 / 1000.0);
         tracing::info!(
             workflow = task.workflow.name,
+            namespace = task.workflow.namespace,
             stage = task.attempt.stage,
             attempt = task.attempt.attempt,
+            trace_id = task.trace_id,
             hand_off_millis = now.millis_since(accepted),
             "handed off"
         );
@@ -137,8 +143,10 @@ fn announce(context: &Context, task: &TaskEnvelope) {
         if let Err(error) = queue.announce(&task).await {
             tracing::warn!(
                 workflow = task.workflow.name,
+                namespace = task.workflow.namespace,
                 stage = task.attempt.stage,
                 attempt = task.attempt.attempt,
+                trace_id = task.trace_id,
                 error = &error as &dyn std::error::Error,
                 "the task was not announced; its runner adds it"
             );
@@ -147,7 +155,12 @@ fn announce(context: &Context, task: &TaskEnvelope) {
 }
 
 /// Deletes a Job and, by its label, the Pod: one whose Job is gone already would stay for ever.
-pub async fn close(context: &Context, workflow: &Workflow, name: &str) -> Result<(), ApplyError> {
+pub async fn close(
+    context: &Context,
+    workflow: &Workflow,
+    name: &str,
+    key: &AttemptKey,
+) -> Result<(), ApplyError> {
     let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
     let failed = |source| ApplyError::Close {
         name: name.to_owned(),
@@ -158,6 +171,9 @@ pub async fn close(context: &Context, workflow: &Workflow, name: &str) -> Result
         Ok(_) => tracing::info!(
             workflow = workflow.name_any(),
             namespace,
+            stage = key.stage,
+            attempt = key.attempt,
+            trace_id = trace_id(&key.workflow_uid),
             job = name,
             "job deleted"
         ),

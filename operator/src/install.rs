@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use stagecraft_api::condition::{ACCEPTED, Reason};
 use stagecraft_api::error::truncate;
-use stagecraft_api::{Agent, Moment, Workflow, WorkflowTemplate, label, limit};
+use stagecraft_api::{Agent, Moment, Workflow, WorkflowTemplate, label, limit, name as names};
 use stagecraft_core::built_in;
 
 use crate::controller::Context;
@@ -98,6 +98,7 @@ pub async fn mark_undecodable(
         tracing::warn!(
             workflow = name,
             namespace,
+            trace_id = names::trace_id(&invalid.metadata.uid.clone().unwrap_or_default()),
             error = invalid.error,
             "a Workflow cannot be decoded"
         );

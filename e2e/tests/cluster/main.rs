@@ -10,6 +10,7 @@ mod faults;
 mod foreign_images;
 mod history;
 mod kills;
+mod log_lines;
 mod tokens;
 mod when_no_registry_is_set;
 mod when_parts_are_down;

@@ -53,6 +53,7 @@ pub(crate) fn accept(observation: &Observation, catalog: &Catalog, settings: &Se
 
 fn store(status: WorkflowStatus, warning: bool, reason: &'static str, message: &str) -> Plan {
     let notice = Notice {
+        about: None,
         warning,
         reason,
         message: truncate(message, limit::MESSAGE_BYTES),

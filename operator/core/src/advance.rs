@@ -54,7 +54,7 @@ pub(crate) struct Draft<'a> {
     /// Why stages are where they are, by name, where their phase does not tell.
     pub(crate) reasons: BTreeMap<String, Reason>,
     pub(crate) notices: Vec<Notice>,
-    closes: Vec<String>,
+    closes: Vec<(String, AttemptKey)>,
     /// Attempts that ended in this plan: they make room for others, and their tasks are done.
     pub(crate) ended: Vec<AttemptKey>,
 }
@@ -72,8 +72,9 @@ impl Draft<'_> {
         }
     }
 
-    pub(crate) fn notice(&mut self, warning: bool, reason: &'static str, message: &str) {
+    pub(crate) fn notice(&mut self, about: AttemptKey, warning: bool, reason: &'static str, message: &str) {
         self.notices.push(Notice {
+            about: Some(about),
             warning,
             reason,
             message: truncate(message, limit::MESSAGE_BYTES),
@@ -106,7 +107,8 @@ impl Draft<'_> {
                 self.plan.wake(until);
             }
             Verdict::Close { error, until } => {
-                self.closes.push(stage.job.clone());
+                let closed = (stage.job.clone(), self.key(&run.name, stage.attempt));
+                self.closes.push(closed);
                 let message = format!("{}; its Job is being deleted", error.message);
                 self.say(run, Reason::StageRunning, Some(message));
                 if let Some(stage) = self.stage_mut(&run.name) {
@@ -174,9 +176,10 @@ impl Draft<'_> {
         stage.error = None;
         let attempt = stage.attempt;
         let took = stage.started_at.map_or(0, |started| now.millis_since(started));
-        self.ended.push(self.key(&run.name, attempt));
+        let key = self.key(&run.name, attempt);
+        self.ended.push(key.clone());
         let message = format!("stage {} succeeded in {}", run.name, seconds(took));
-        self.notice(false, "StageSucceeded", &message);
+        self.notice(key, false, "StageSucceeded", &message);
     }
 
     fn fail(&mut self, run: &RunStage, error: StructuredError) {
@@ -224,8 +227,8 @@ impl Draft<'_> {
         };
         stage.message = truncate(&one_line(&message), limit::MESSAGE_BYTES);
         stage.error = Some(error);
-        self.ended.push(key);
-        self.notice(true, "AttemptFailed", &format!("stage {}: {what}", run.name));
+        self.ended.push(key.clone());
+        self.notice(key, true, "AttemptFailed", &format!("stage {}: {what}", run.name));
     }
 
     fn finish(mut self, started: &[String]) -> Plan {
@@ -246,8 +249,11 @@ impl Draft<'_> {
             plan.actions.push(Action::Start(Box::new(task)));
         }
         // Why a Job is deleted is stored before: without that its end would look like a stranger's work.
-        plan.actions
-            .extend(self.closes.into_iter().map(|job| Action::Close { job }));
+        plan.actions.extend(
+            self.closes
+                .into_iter()
+                .map(|(job, key)| Action::Close { job, key }),
+        );
         plan.actions
             .extend(self.ended.into_iter().map(Action::Acknowledge));
         plan.actions.extend(self.notices.into_iter().map(Action::Record));
@@ -257,6 +263,7 @@ impl Draft<'_> {
                 _ => (true, "Failed"),
             };
             plan.actions.push(Action::Record(Notice {
+                about: None,
                 warning,
                 reason,
                 message: status.message.clone(),

@@ -52,7 +52,7 @@ pub enum Action {
     Start(Box<TaskEnvelope>),
     /// Delete a Job and its Pods, which end within their grace period. The Pods are named, too: the Job may be gone
     /// without them (`kubectl delete --cascade=orphan`), and then nothing else deletes them.
-    Close { job: String },
+    Close { job: String, key: AttemptKey },
     /// Take the task of an attempt that the stored status has accounted for, and its announced result, out of the queues.
     Acknowledge(AttemptKey),
     /// Tell people.
@@ -62,6 +62,8 @@ pub enum Action {
 /// An Event on the Workflow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
+    /// The attempt that it is about, if it is about one.
+    pub about: Option<AttemptKey>,
     pub warning: bool,
     pub reason: &'static str,
     pub message: String,
@@ -109,6 +111,7 @@ fn lose_run(observation: &Observation, reason: &str) -> Plan {
     let message = format!("{message}; create the Workflow anew");
     summary::end(&mut status, WorkflowPhase::Failed, &message, *now);
     let notice = Notice {
+        about: None,
         warning: true,
         reason: "Failed",
         message: status.message.clone(),

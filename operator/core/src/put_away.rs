@@ -1,5 +1,6 @@
 //! What is left over of attempts that the status has accounted for.
 
+use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 
@@ -32,6 +33,11 @@ pub(crate) fn put_away(
         if due <= observation.now {
             plan.actions.push(Action::Close {
                 job: job.name.clone(),
+                key: AttemptKey {
+                    workflow_uid: observation.identity.uid.clone(),
+                    stage: job.stage.clone(),
+                    attempt: job.attempt,
+                },
             });
         } else {
             plan.wake(due);

@@ -69,7 +69,8 @@ impl Draft<'_> {
         let Some(attempt) = self.stage_mut(name).map(|stage| stage.attempt + 1) else {
             return;
         };
-        let job = name::job(workflow, &self.key(name, attempt));
+        let key = self.key(name, attempt);
+        let job = name::job(workflow, &key);
         let Some(stage) = self.stage_mut(name) else { return };
         stage.attempt = attempt;
         stage.phase = StagePhase::Running;
@@ -81,7 +82,7 @@ impl Draft<'_> {
         stage.job = job;
         self.reasons.insert(name.to_owned(), Reason::StageRunning);
         let message = format!("stage {name}: attempt {attempt} by agent {}", run.agent.name);
-        self.notice(false, "StageStarted", &message);
+        self.notice(key, false, "StageStarted", &message);
     }
 
     fn hold(&mut self, name: &str, reason: &str) {

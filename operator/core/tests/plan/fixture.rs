@@ -210,7 +210,7 @@ pub fn actions(plan: &Plan) -> Vec<String> {
         Action::Pin(_) => Some("pin".to_owned()),
         Action::Store(_) => Some("store".to_owned()),
         Action::Start(task) => Some(format!("start {} {}", task.attempt.stage, task.attempt.attempt)),
-        Action::Close { job } => Some(format!("close {job}")),
+        Action::Close { job, .. } => Some(format!("close {job}")),
         Action::Acknowledge(key) => Some(format!("acknowledge {} {}", key.stage, key.attempt)),
         Action::Record(_) => None,
     };

@@ -251,7 +251,7 @@ impl Operator {
                 let job = stagecraft_api::name::job(&task.workflow.name, &key);
                 self.post(key, job, world);
             }
-            Action::Close { job } => {
+            Action::Close { job, .. } => {
                 world.note(|| format!("operator {number} closes {job}"));
                 let now = world.now;
                 world.cluster.close(&job, now);
