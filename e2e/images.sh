@@ -2,6 +2,8 @@
 # Builds container images, and puts them where the dev cluster finds them or into a registry of yours.
 #
 #   images.sh build-and-push NAME CONTEXT [DOCKERFILE]   build, push to the cluster's registry, print the reference
+#   images.sh build          NAME CONTEXT [DOCKERFILE]   build, print the reference in the local store; needs no cluster
+#   images.sh store          ARGUMENTS                   buildah on that store
 #   images.sh reference      NAME CONTEXT [DOCKERFILE]   print the reference that build-and-push would print
 #   images.sh boot-reference NAME                        reference of an image that the cluster needs to start
 #   images.sh boot-archive   NAME                        build it as an archive in the cache, print the file's path
@@ -38,6 +40,14 @@ digest_of() { # CONTEXT DOCKERFILE
 }
 
 needs_base() { grep -q '^ARG BASE' "$1"; }
+
+# The npm registry that this machine uses, as a file to mount: it may be nobody else's business, so no image keeps it.
+write_npmrc() {
+	local registry=${NPM_CONFIG_REGISTRY:-${npm_config_registry:-}}
+	[ -n "$registry" ] || registry=$(npm config get registry 2>/dev/null) || registry=
+	mkdir -p "$storage"
+	(umask 077 && printf 'registry=%s\n' "$registry" >"$storage/npmrc")
+}
 
 base_key() { sha256sum <"$here/images/base/packages" | cut -c1-16; }
 
@@ -80,6 +90,10 @@ build() { # REFERENCE CONTEXT DOCKERFILE
 	if [ -r /etc/ssl/certs/ca-certificates.crt ] && needs_base "$3"; then
 		arguments+=(--volume /etc/ssl/certs/ca-certificates.crt:/run/host-ca.crt:ro)
 	fi
+	if grep -q /run/host-npmrc "$3"; then
+		write_npmrc
+		arguments+=(--volume "$storage/npmrc:/run/host-npmrc:ro")
+	fi
 	say "building $1"
 	store bud --quiet --isolation chroot --network host ${arguments[@]+"${arguments[@]}"} --tag "$1" --file "$3" "$2" >&2
 }
@@ -88,6 +102,14 @@ pushed() { # NAME TAG
 	curl --silent --fail --head --output /dev/null --noproxy '*' --max-time 5 \
 		--header 'Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json' \
 		"http://$registry_address/v2/stagecraft/$1/manifests/$2"
+}
+
+build_local() { # NAME CONTEXT [DOCKERFILE]
+	local context=$2 dockerfile=${3:-$2/Dockerfile} reference
+	[ -r "$dockerfile" ] || fail "there is no Dockerfile at $dockerfile"
+	reference=localhost/stagecraft/$1:$(digest_of "$context" "$dockerfile")
+	store images --quiet "$reference" >/dev/null 2>&1 || build "$reference" "$context" "$dockerfile"
+	printf '%s\n' "$reference"
 }
 
 build_and_push() { # NAME CONTEXT [DOCKERFILE]
@@ -176,6 +198,8 @@ main() {
 	local command=${1:-help}
 	[ $# -eq 0 ] || shift
 	case $command in
+	build) [ $# -ge 2 ] || fail "usage: images.sh build NAME CONTEXT [DOCKERFILE]"; build_local "$@" ;;
+	store) store "$@" ;;
 	build-and-push) [ $# -ge 2 ] || fail "usage: images.sh build-and-push NAME CONTEXT [DOCKERFILE]"; build_and_push "$@" ;;
 	reference) printf '%s\n' "$registry/stagecraft/$1:$(digest_of "$2" "${3:-$2/Dockerfile}")" ;;
 	boot-reference) boot_reference "$1" ;;
