@@ -23,11 +23,12 @@ devcluster := e2e/devcluster.sh
 cargo := e2e/cargo.sh
 debug := $(CARGO_TARGET_DIR)/debug
 # What the demo applies.
-SAMPLE ?= manifests/samples/echo.yaml
+SAMPLE ?= manifests/samples/calculator.yaml
 # Scenarios that kill processes on this machine are left out on a cluster that runs elsewhere.
 scenarios := --test-threads=4
 ifeq ($(CLUSTER),current)
-scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away)
+scenarios += $(addprefix --skip ,a_killed_agent a_killed_launcher a_killed_sidecar a_gateway_that_is_away \
+	an_agent_killed_in_each_stage an_image_that_cannot_be_pulled)
 endif
 kubeconfig_path = $(if $(filter dev,$(CLUSTER)),$(STAGECRAFT_CACHE)/cluster/kubeconfig,$(KUBECONFIG))
 
@@ -125,14 +126,18 @@ unit: prerequisites ## Run the tests that need no cluster
 	@$(cargo) test --locked --workspace --exclude stagecraft-e2e
 	@$(cargo) test --locked -p stagecraft-e2e --lib --bins
 
+.PHONY: toolchain-test
+toolchain-test: prerequisites ## Run the tests of the checks inside the toolchain image
+	@toolchain/test.sh
+
 .PHONY: e2e
 e2e: up images install ## Run the scenarios on the cluster
 	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster -- $(scenarios)
 
 .PHONY: test
-test: unit e2e ## Run every test, unit to whole cluster
+test: unit toolchain-test e2e ## Run every test, unit to whole cluster
 
 .PHONY: bench
-bench: up images install ## Measure, on the cluster
+bench: up images install ## Measure, on the cluster: make bench [BENCH="--only calculators"]
 	@$(cargo) build --quiet --locked -p stagecraft-e2e --bin stagecraft-bench
-	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(debug)/stagecraft-bench
+	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(debug)/stagecraft-bench $(BENCH)

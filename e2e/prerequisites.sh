@@ -7,6 +7,7 @@ packages=(
 	iproute2 iptables ipset conntrack ethtool socat kmod procps # networking of Pods and Services
 	buildah mmdebstrap # build images without a container engine and without a registry
 	redis-server # the real Redis that tests start by themselves
+	docker-registry # the real image registry that tests start by themselves
 	git jq curl ca-certificates
 )
 
@@ -33,7 +34,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 		"or use a cluster of your own with CLUSTER=current"
 	echo "installing ${missing[*]}"
 	# Packages start their services once installed unless this policy says no. The cluster runs a containerd of its own,
-	# and tests a Redis of their own, so those services would only be in the way.
+	# and tests a Redis and a registry of their own, so those services would only be in the way.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e $policy ]; then
 		printf '#!/bin/sh\nexit 101\n' >$policy
@@ -53,7 +54,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	rm -f "$log"
 	# Not at the next boot either, where there is a systemd to ask.
 	if [ -d /run/systemd/system ]; then
-		for service in containerd redis-server; do
+		for service in containerd redis-server docker-registry; do
 			[[ " ${missing[*]} " != *" $service "* ]] || systemctl disable --quiet "$service" || true
 		done
 	fi

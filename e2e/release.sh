@@ -51,20 +51,27 @@ context() { # NAME BINARY...
 	printf '%s\n' "$directory"
 }
 
+toolchain_context() {
+	"$root/toolchain/context.sh" "$cache/contexts/toolchain"
+	printf '%s\n' "$cache/contexts/toolchain"
+}
+
 images() {
 	if [ "$cluster" = current ]; then
 		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "with CLUSTER=current, set IMAGE_REPOSITORY to where the images are, for example IMAGE_REPOSITORY=registry.example.com/stagecraft"
 		return
 	fi
 	compile
-	local control_plane runner redis shell
+	local control_plane runner redis shell toolchain
 	control_plane=$("$here/images.sh" build-and-push control-plane \
 		"$(context control-plane stagecraft-operator stagecraft-gateway)" "$root/operator/Dockerfile")
 	runner=$("$here/images.sh" build-and-push agent-runner \
-		"$(context agent-runner stagecraft-runner stagecraft-launcher stagecraft-agent)" "$root/agent-runner/Dockerfile")
+		"$(context agent-runner stagecraft-runner stagecraft-launcher stagecraft-agent stagecraft-web)" "$root/agent-runner/Dockerfile")
 	redis=$("$here/images.sh" build-and-push redis "$here/images/redis")
 	shell=$("$here/images.sh" build-and-push shell "$here/images/shell")
-	printf 'CONTROL_PLANE=%s\nRUNNER=%s\nREDIS=%s\nSHELL_IMAGE=%s\n' "$control_plane" "$runner" "$redis" "$shell" >"$references.new"
+	toolchain=$("$here/images.sh" build-and-push toolchain "$(toolchain_context)")
+	printf 'CONTROL_PLANE=%s\nRUNNER=%s\nREDIS=%s\nSHELL_IMAGE=%s\nTOOLCHAIN=%s\n' \
+		"$control_plane" "$runner" "$redis" "$shell" "$toolchain" >"$references.new"
 	mv "$references.new" "$references"
 }
 
@@ -78,9 +85,10 @@ publish() {
 	"$here/images.sh" publish "$IMAGE_REPOSITORY/control-plane:$tag" \
 		"$(context control-plane stagecraft-operator stagecraft-gateway)" "$root/operator/Dockerfile"
 	"$here/images.sh" publish "$IMAGE_REPOSITORY/agent-runner:$tag" \
-		"$(context agent-runner stagecraft-runner stagecraft-launcher stagecraft-agent)" "$root/agent-runner/Dockerfile"
+		"$(context agent-runner stagecraft-runner stagecraft-launcher stagecraft-agent stagecraft-web)" "$root/agent-runner/Dockerfile"
 	"$here/images.sh" publish "$IMAGE_REPOSITORY/redis:$tag" "$here/images/redis"
 	"$here/images.sh" publish "$IMAGE_REPOSITORY/shell:$tag" "$here/images/shell"
+	"$here/images.sh" publish "$IMAGE_REPOSITORY/toolchain:$tag" "$(toolchain_context)"
 }
 
 image_values() { # VALUE REFERENCE
@@ -95,13 +103,16 @@ install() {
 		source "$references"
 		# shellcheck disable=SC2046,SC2207
 		values+=($(image_values controlPlane "$CONTROL_PLANE") $(image_values agentRunner "$RUNNER") $(image_values redis "$REDIS"))
-		values+=(--set-string registry.host=registry.registry.svc.cluster.local:5000)
+		values+=($(image_values toolchain "${TOOLCHAIN:?is not among the references yet: run \`make images\` first}"))
+		values+=(--set-string registry.host=registry.registry.svc.cluster.local:5000 --set registry.plainHttp=true)
 	else
 		[ -n "${IMAGE_REPOSITORY:-}" ] || fail "set IMAGE_REPOSITORY to where the images are"
 		values+=(--set-string "controlPlane.image.repository=$IMAGE_REPOSITORY/control-plane")
 		values+=(--set-string "agentRunner.image.repository=$IMAGE_REPOSITORY/agent-runner")
+		values+=(--set-string "toolchain.image.repository=$IMAGE_REPOSITORY/toolchain")
 		if [ -n "${IMAGE_TAG:-}" ]; then
 			values+=(--set-string "controlPlane.image.tag=$IMAGE_TAG" --set-string "agentRunner.image.tag=$IMAGE_TAG")
+			values+=(--set-string "toolchain.image.tag=$IMAGE_TAG")
 		fi
 		if [ -n "${REGISTRY_HOST:-}" ]; then values+=(--set-string "registry.host=$REGISTRY_HOST"); fi
 	fi

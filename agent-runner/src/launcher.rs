@@ -6,7 +6,7 @@
 
 mod command;
 mod memory;
-mod output;
+pub(crate) mod output;
 mod processes;
 mod sharing;
 mod talk;

@@ -2,16 +2,19 @@
 //! uploads and reports it.
 //!
 //! Reading order: [`attempt`] is the course from claim to result; [`journal`] is what it remembers; [`prepare`], [`judge`]
-//! and [`collect`] are its steps, on [`git`]; [`gateway`], [`heartbeat`] and [`events`] speak to the gateway; [`server`] to
-//! agent and launcher.
+//! and [`collect`] are its steps, [`image`] one that the agent asks for, [`evidence`] what it is judged by where it checks generated code, [`integrate`] what brings work to a branch, on
+//! [`git`]; [`gateway`], [`heartbeat`] and [`events`] speak to the gateway; [`server`] to agent and launcher.
 
 pub mod args;
 pub mod attempt;
 pub mod collect;
 pub mod events;
+pub mod evidence;
 pub mod gateway;
 pub mod git;
 pub mod heartbeat;
+pub mod image;
+pub mod integrate;
 pub mod journal;
 pub mod judge;
 pub mod layout;
@@ -30,7 +33,9 @@ use tracing::Instrument as _;
 use self::args::{Arguments, Command, ServeArguments};
 use self::attempt::Attempt;
 use self::events::Events;
+use self::evidence::session::Session;
 use self::gateway::{Gateway, GatewaySettings};
+use self::image::Images;
 use self::journal::{Journal, Progress};
 use self::layout::Layout;
 use self::server::Server;
@@ -102,6 +107,12 @@ async fn start(layout: Layout, arguments: ServeArguments) -> anyhow::Result<Atte
     let server = server::router(Server {
         journal: Arc::clone(&journal),
         events: events.clone(),
+        images: Arc::new(Images::new(
+            layout.clone(),
+            Arc::clone(&journal),
+            Arc::clone(&gateway),
+        )),
+        session: Arc::new(Session::new(layout.clone(), Arc::clone(&journal))),
     });
     tokio::spawn(async move { axum::serve(listener, server).await }.in_current_span());
     Ok(Attempt {

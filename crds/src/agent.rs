@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::schema::{free_object, quantities};
 
-/// A type of agent: the program that works in a stage, in any image, without any credential.
+/// A type of agent: the program that works in a stage, in any image, without any credential but for what `permissions` name.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "stagecraft.dev",
@@ -18,7 +18,7 @@ use crate::schema::{free_object, quantities};
     category = "stagecraft",
     namespaced,
     derive = "PartialEq",
-    doc = "A type of agent: the program that works in a stage, in any image, without any credential.",
+    doc = "A type of agent: the program that works in a stage, in any image, without any credential but for what `permissions` name.",
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
     printcolumn(name = "Command", type_ = "string", json_path = ".spec.command", priority = 1),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
@@ -72,10 +72,39 @@ pub struct AgentSpec {
     #[schemars(schema_with = "free_object")]
     pub outputs_schema: Option<Map<String, Value>>,
 
+    /// What becomes of the workspace. Default: write.
+    #[serde(default)]
+    pub workspace: WorkspaceAccess,
+
+    /// What the agent may do in the Workflow's namespace, by a service account of its own. Counts for Agents in the
+    /// release's namespace only, and is for agents that run no generated code. Default: nothing. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub permissions: Vec<Permission>,
+
     /// What the installation must provide before a stage of this agent can run. Default: nothing. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub requires: Vec<Requirement>,
+}
+
+/// What becomes of the workspace of an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkspaceAccess {
+    /// What the agent leaves in it is committed.
+    #[default]
+    Write,
+    /// Nothing is committed: the stage hands on the commit that it was given.
+    Read,
+}
+
+/// Something that an agent may do in the Workflow's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Permission {
+    /// Make and change Deployments and Services, and read what becomes of them.
+    Deploy,
 }
 
 /// Something that the installation provides, by a value of the chart.

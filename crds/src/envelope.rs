@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::agent::WorkspaceAccess;
 use crate::attempt::AttemptKey;
+use crate::digest::Digest;
 use crate::moment::Moment;
+use crate::payload::Payload;
 use crate::run::RunProject;
 use crate::status::WorkspaceRef;
 use crate::workflow::Priority;
@@ -37,6 +40,15 @@ pub struct TaskEnvelope {
     pub project: RunProject,
     /// The commit to start from; none for an empty workspace.
     pub workspace: Option<WorkspaceRef>,
+    /// Whether what is in the workspace at the end is committed.
+    #[serde(default)]
+    pub workspace_access: WorkspaceAccess,
+    /// Files of earlier stages, which the runner puts below STAGECRAFT_INPUTS as STAGE/NAME.
+    #[serde(default)]
+    pub inputs: Vec<InputFile>,
+    /// Inputs that the stages before did not leave behind, as STAGE/NAME: with one of them missing the attempt fails.
+    #[serde(default)]
+    pub missing_inputs: Vec<String>,
     /// Name of the agent with its input.
     #[serde(flatten)]
     pub payload: Payload,
@@ -44,6 +56,16 @@ pub struct TaskEnvelope {
     pub command: Vec<String>,
     /// JSON Schema that `outputs` must match.
     pub outputs_schema: Option<Map<String, Value>>,
+}
+
+/// A file that an earlier stage left behind.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct InputFile {
+    pub stage: String,
+    pub name: String,
+    pub digest: Digest,
+    pub bytes: u64,
 }
 
 /// Name and namespace of a Workflow.
@@ -60,82 +82,4 @@ pub struct WorkflowRef {
 pub struct Context {
     /// Outputs of the stages that succeeded so far, by name.
     pub previous_outputs: BTreeMap<String, Map<String, Value>>,
-}
-
-/// The agent's name and its input. Agents that Stagecraft knows have a type of their own.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(untagged)]
-pub enum Payload {
-    BuiltIn(BuiltInPayload),
-    /// Any other agent, whose input only its `payloadSchema` describes.
-    Other {
-        agent: String,
-        payload: Map<String, Value>,
-    },
-}
-
-impl Payload {
-    pub fn agent(&self) -> &str {
-        match self {
-            Self::BuiltIn(BuiltInPayload::Echo(_)) => "echo",
-            Self::Other { agent, .. } => agent,
-        }
-    }
-}
-
-/// Input of the built-in agents.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(tag = "agent", content = "payload", rename_all = "camelCase")]
-pub enum BuiltInPayload {
-    Echo(EchoPayload),
-}
-
-/// Input of the echo agent: what it writes, and how it misbehaves when asked to.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EchoPayload {
-    /// Files to write into the workspace, from relative path to text. At most 64.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
-    pub files: BTreeMap<String, String>,
-    /// Fields to add to the outputs.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub outputs: Map<String, Value>,
-    /// Milliseconds to work before anything else. Default: 0.
-    #[serde(default)]
-    pub sleep_millis: u64,
-    /// What to do instead of a proper end. Default: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<EchoFault>,
-    /// The fault happens in attempts up to this number only, so that a retry succeeds. Default: in every attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault_until_attempt: Option<u32>,
-}
-
-/// How the echo agent misbehaves.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum EchoFault {
-    /// Exits with status 3.
-    Exit,
-    /// Reports a failure in its result file and exits with status 0.
-    Report,
-    /// Never ends and ignores SIGTERM.
-    Hang,
-    /// Allocates memory until it is killed.
-    LeakMemory,
-    /// Ends well without a result file.
-    NoResult,
-    /// Writes a result file that is not JSON.
-    MalformedResult,
-    /// Writes a result file of 50 MB.
-    HugeResult,
-    /// Writes outputs of more than the limit.
-    HugeOutputs,
-    /// Leaves a child that ignores SIGTERM and keeps its output open; the result is proper.
-    ForkChild,
-    /// Sends SIGKILL to itself.
-    KillSelf,
-    /// Writes symbolic links that leave the workspace and a `.git` directory of its own; the result is proper.
-    Escape,
 }

@@ -14,6 +14,12 @@ pub const STAGE: &str = "stagecraft.dev/stage";
 pub const ATTEMPT: &str = "stagecraft.dev/attempt";
 /// Name of the Agent that works in the stage.
 pub const AGENT: &str = "stagecraft.dev/agent";
+/// Permissions of the Agent, on Jobs and Pods of stages that have any; see [`PERMISSION_DEPLOY`].
+pub const PERMISSIONS: &str = "stagecraft.dev/permissions";
+/// Value of [`PERMISSIONS`] for stages that deploy.
+pub const PERMISSION_DEPLOY: &str = "deploy";
+/// Name of the project, on what was deployed for it. Such objects belong to no Workflow: they outlive it.
+pub const PROJECT: &str = "stagecraft.dev/project";
 /// Marks the Agents and templates that the operator installs.
 pub const BUILT_IN: &str = "stagecraft.dev/built-in";
 /// Annotation of a stage's Job: the task envelope as JSON. Written once with the Job; the gateway serves it from there.

@@ -2,7 +2,7 @@
 //! gateway's HTTP protocol, and the one place that derives names and keys.
 //!
 //! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`provider`]), then what travels
-//! ([`run`], [`envelope`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`error`], [`name`], [`label`],
+//! ([`run`], [`envelope`], [`payload`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`error`], [`name`], [`label`],
 //! [`condition`], [`moment`], [`digest`]).
 
 pub mod agent;
@@ -11,10 +11,12 @@ pub mod condition;
 pub mod digest;
 pub mod envelope;
 pub mod error;
+pub mod gate;
 pub mod label;
 pub mod limit;
 pub mod moment;
 pub mod name;
+pub mod payload;
 pub mod protocol;
 pub mod provider;
 pub mod result;

@@ -3,6 +3,8 @@
 
 /// Longest message of an error or a stage, in [`stored_bytes`].
 pub const MESSAGE_BYTES: usize = 1024;
+/// Longest message of a Workflow that ended, in [`stored_bytes`]: it stands in the table of `kubectl get`.
+pub const REASON_BYTES: usize = 320;
 /// Longest message of a condition, in [`stored_bytes`]: Accepted lists every violation.
 pub const CONDITION_BYTES: usize = 4096;
 /// Longest message of an earlier attempt, in [`stored_bytes`].
@@ -13,6 +15,10 @@ pub const OUTPUTS_BYTES: usize = 8 * 1024;
 pub const RESULT_FILE_BYTES: u64 = 256 * 1024;
 /// Most artifacts that one attempt may name.
 pub const ARTIFACTS: usize = 32;
+/// Most gates of a stage.
+pub const GATES: usize = 12;
+/// Most metrics that one attempt may report.
+pub const METRICS: usize = 64;
 /// Longest name of an artifact, in bytes.
 pub const ARTIFACT_NAME_BYTES: usize = 255;
 /// Longest media type of an artifact, in bytes.
@@ -30,7 +36,7 @@ pub const WORKSPACE_FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest sum of file sizes of a workspace commit, in bytes.
 pub const WORKSPACE_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest `spec` of a Workflow, in [`stored_bytes`].
-pub const SPEC_BYTES: usize = 128 * 1024;
+pub const SPEC_BYTES: usize = 72 * 1024;
 /// Largest `spec` and `status` of a Workflow together, in [`stored_bytes`]; etcd takes 1.5 MiB by default. The other
 /// bounds add up to less: the test `size` of stagecraft-core holds them together.
 pub const WORKFLOW_BYTES: usize = 512 * 1024;

@@ -27,6 +27,11 @@ pub fn run(workflow: &str, uid: &str) -> String {
     format!("{}-run-{}", part(workflow, 40), short_hash(uid))
 }
 
+/// Name of the ServiceAccount, and of its RoleBinding, with which the stages of one Workflow deploy.
+pub fn deployer(workflow: &str, uid: &str) -> String {
+    format!("{}-deployer-{}", part(workflow, 40), short_hash(uid))
+}
+
 /// Trace id of a Workflow: its UID without dashes is a valid W3C trace id, and needs no memory.
 pub fn trace_id(workflow_uid: &str) -> String {
     workflow_uid.chars().filter(char::is_ascii_hexdigit).collect()
@@ -114,6 +119,14 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
+    }
+
+    #[test]
+    fn deployers_of_workflows_of_one_name_differ_and_fit_a_label() {
+        let name = deployer(&"w".repeat(63), "first");
+        assert!(name.len() <= 63, "{name} has {} characters", name.len());
+        assert_ne!(name, deployer(&"w".repeat(63), "second"));
+        assert!(deployer("flow", "first").starts_with("flow-deployer-"));
     }
 
     #[test]

@@ -12,6 +12,10 @@
 //! | `GET /v1/operator/blobs/{uid}/{digest}` | operator | | bytes |
 //! | `GET /v1/operator/workflows` | operator | | [`StoredWorkflows`] |
 //! | `DELETE /v1/operator/workflows/{uid}` | operator | | 204, also when there was nothing |
+//! | `GET /v1/branches/{branch}` | runner | | [`BranchReply`] |
+//! | `POST /v1/branches/{branch}` | runner | [`MoveBranchRequest`] | [`BranchEntry`] |
+//! | `GET /v1/branches/{branch}/bundle` | runner | | bytes: the bundle of the tip |
+//! | `POST /v1/images` | runner | [`PushImageRequest`] | [`PushImageReply`] |
 //!
 //! Errors have a body [`ErrorReply`]. 401: the token is missing, malformed, of another audience or expired. 403: the token
 //! is good but its Pod belongs to no attempt, or asks for what is not its own. 409: the attempt is not the current one, or
@@ -21,9 +25,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::attempt::AttemptKey;
+use crate::digest::Digest;
 use crate::envelope::TaskEnvelope;
 use crate::error::StructuredError;
 use crate::moment::Moment;
+use crate::status::WorkspaceRef;
 
 /// Audience of the tokens that the gateway accepts.
 pub const AUDIENCE: &str = "stagecraft-gateway";
@@ -95,6 +102,63 @@ pub enum EventKind {
 pub struct ResultReply {
     /// False when a result of this attempt was there before: that one counts.
     pub stored: bool,
+}
+
+/// Where a branch of the caller's project stands. Only an attempt of the integration agent may ask, and only for the
+/// target branch in its own envelope.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchReply {
+    /// The branch as it stands; none when it does not exist yet.
+    pub tip: Option<BranchEntry>,
+    /// The latest move that an attempt of the same stage of the same Workflow made, whatever came after.
+    pub own: Option<BranchEntry>,
+}
+
+/// One move of a branch.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BranchEntry {
+    /// Number of the move, from 1.
+    pub number: u64,
+    /// Where the branch stands since.
+    pub workspace: WorkspaceRef,
+    /// Where it stood before; none for the first move.
+    pub from: Option<String>,
+    /// The attempt that moved it.
+    pub moved_by: AttemptKey,
+    pub at: Moment,
+    /// Fields that the mover wants back when it looks again, such as its outputs.
+    #[serde(default)]
+    pub outputs: Map<String, Value>,
+}
+
+/// Moves a branch to a commit whose bundle the attempt has uploaded, if it still stands where `expected` says; 409 with code
+/// `BranchMoved` if not. Repeating it from the same attempt gives the same answer.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveBranchRequest {
+    /// The commit that the branch stands at; none when it must not exist.
+    pub expected: Option<String>,
+    pub workspace: WorkspaceRef,
+    #[serde(default)]
+    pub outputs: Map<String, Value>,
+}
+
+/// Pushes an OCI image, whose blobs the attempt has uploaded, to the project's repository in the installation's registry.
+/// Only an attempt of the deployment agent may ask. Repeating it does no harm.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PushImageRequest {
+    /// The image manifest; config and layers stand in it.
+    pub manifest: Digest,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PushImageReply {
+    /// What nodes pull: HOST/REPOSITORY@DIGEST.
+    pub reference: String,
 }
 
 /// What the store holds, for the sweep.

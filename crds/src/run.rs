@@ -4,8 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::agent::{AgentResources, EnvironmentVariable};
+use crate::agent::{AgentResources, EnvironmentVariable, Permission, WorkspaceAccess};
+use crate::gate::Gate;
 use crate::status::WorkflowPhase;
+use crate::template::StageInput;
 use crate::workflow::Priority;
 
 /// Entry of the ConfigMap that holds the run as JSON.
@@ -47,6 +49,10 @@ pub struct RunStage {
     pub timeout_seconds: u32,
     pub retries: u32,
     pub payload: Map<String, Value>,
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+    #[serde(default)]
+    pub inputs: Vec<StageInput>,
     pub agent: RunAgent,
 }
 
@@ -62,6 +68,10 @@ pub struct RunAgent {
     pub env: Vec<EnvironmentVariable>,
     pub resources: AgentResources,
     pub outputs_schema: Option<Map<String, Value>>,
+    #[serde(default)]
+    pub workspace: WorkspaceAccess,
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
 }
 
 impl Run {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::digest::Digest;
 use crate::error::StructuredError;
+use crate::gate::GateStatus;
 use crate::moment::Moment;
 use crate::schema::free_object;
 
@@ -204,6 +205,11 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub artifacts: Vec<Artifact>,
+
+    /// The stage's gates as they were judged. At most 12.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub gates: Vec<GateStatus>,
 
     /// What the agent's container took in the latest attempt that reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]

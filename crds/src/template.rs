@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::gate::Gate;
 use crate::schema::free_object;
 use crate::status::WorkflowPhase;
 
@@ -37,7 +38,7 @@ pub struct WorkflowTemplateSpec {
 }
 
 /// One stage of a template.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageSpec {
     /// Name of the stage, unique in the template. A DNS label of at most 63 characters; `initialize` is taken.
@@ -72,6 +73,30 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub payload: Map<String, Value>,
+
+    /// What must hold of what was measured in this stage, or it has failed. Default: none. At most 12.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["metric".into()]))]
+    pub gates: Vec<Gate>,
+
+    /// Artifacts of earlier stages that the agent finds below the directory STAGECRAFT_INPUTS, as STAGE/ARTIFACT. Each such
+    /// stage must be among those that this one needs, directly or not. Default: none. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub inputs: Vec<StageInput>,
+}
+
+/// An artifact of an earlier stage.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageInput {
+    /// Name of the stage that leaves it behind. A DNS label of at most 63 characters.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub stage: String,
+    /// Name of the artifact. At most 255 characters.
+    #[schemars(length(min = 1, max = 255))]
+    pub artifact: String,
 }
 
 fn running() -> WorkflowPhase {

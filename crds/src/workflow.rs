@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::gate::Gate;
 use crate::schema::free_object;
 use crate::status::WorkflowStatus;
 
@@ -122,6 +123,11 @@ pub struct StageOverride {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub payload: Option<Map<String, Value>>,
+
+    /// Gates that replace the template's of the same metric, or come on top. Default: the template's. At most 12.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub gates: Vec<Gate>,
 }
 
 /// How urgent the work is.

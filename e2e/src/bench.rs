@@ -1,6 +1,8 @@
-//! The benchmark: how fast a Workflow is beside what Kubernetes does without Stagecraft, how long a hand-off takes, and
-//! what the operator costs. It prints and judges nothing: targets stand beside what was measured.
+//! The benchmark: how fast a Workflow is beside what Kubernetes does without Stagecraft, how long a hand-off takes, what the
+//! operator costs, and how long it takes until a calculator is made. It prints and judges nothing: targets stand beside what
+//! was measured.
 
+mod calculators;
 mod cost;
 mod hand_off;
 mod machine;
@@ -11,7 +13,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::{Client, ResourceExt as _};
@@ -33,6 +35,36 @@ pub struct Arguments {
     /// How many Workflows run at once in the load part. 0 leaves it out.
     #[arg(long, default_value_t = 100)]
     workflows: usize,
+
+    /// How many calculators are made, one after the other. 0 leaves them out.
+    #[arg(long, default_value_t = 5)]
+    calculators: usize,
+
+    /// Only this part; may be given several times. Default: all.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+}
+
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        let measures = match part {
+            Part::Race => true,
+            Part::Load => self.workflows > 0,
+            Part::Calculators => self.calculators > 0,
+        };
+        measures && (self.only.is_empty() || self.only.contains(&part))
+    }
+}
+
+/// What can be measured alone.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A Workflow against plain Jobs, one after the other, and what the operator takes for one Workflow.
+    Race,
+    /// Many Workflows at once.
+    Load,
+    /// Calculators, from their requirements to running applications.
+    Calculators,
 }
 
 /// Longest time for the whole load to complete.
@@ -45,7 +77,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .await
         .context("the benchmark needs an installed release: run `make up install` first")?;
     let bench = Bench::begin(client, release).await?;
-    println!("{}", machine::describe(&bench.client).await?);
     let outcome = bench.measure(&arguments).await;
     bench.end().await;
     outcome
@@ -87,11 +118,34 @@ impl Bench {
     }
 
     async fn measure(&self, arguments: &Arguments) -> anyhow::Result<()> {
-        // Images are pulled and caches filled before anything counts.
-        self.run_workflow("warm-up").await?;
+        print!("{}", machine::describe(&self.client).await?);
+        if arguments.wants(Part::Calculators) {
+            print!("{}", calculators::tools()?);
+        }
+        println!();
+        if arguments.wants(Part::Race) || arguments.wants(Part::Load) {
+            // Images are pulled and caches filled before anything counts.
+            self.run_workflow("warm-up").await?;
+        }
+        if arguments.wants(Part::Race) {
+            self.measure_race(arguments.repeats).await?;
+        }
+        if arguments.wants(Part::Load) {
+            if !arguments.wants(Part::Race) {
+                // Otherwise the race has done so: the peak must not be of what ran before the benchmark.
+                cost::restarted(self).await?;
+            }
+            self.measure_load(arguments.workflows).await?;
+        }
+        if arguments.wants(Part::Calculators) {
+            calculators::run(self, arguments.calculators).await?;
+        }
+        Ok(())
+    }
 
+    async fn measure_race(&self, repeats: usize) -> anyhow::Result<()> {
         let begun = Moment::now();
-        let race = race::run(self, arguments.repeats).await?;
+        let race = race::run(self, repeats).await?;
         println!("{}", race::report(&race));
         let alone = hand_off::since(&self.client, &self.release, begun).await?;
         println!("{}", hand_off::report("Workflows one after the other", &alone));
@@ -99,23 +153,24 @@ impl Bench {
         let before = cost::restarted(self).await?;
         self.run_workflow("single").await?;
         println!("{}", cost::report(1, before, cost::now(self).await?));
+        Ok(())
+    }
 
-        if arguments.workflows > 0 {
-            let begun = Moment::now();
-            let before = cost::now(self).await?;
-            let took = self.run_many(arguments.workflows).await?;
-            let after = cost::now(self).await?;
-            let mut text = String::new();
-            writeln!(text, "Load: {} Workflows at once", arguments.workflows)?;
-            writeln!(text, "  all completed in {:.1} s", took.as_secs_f64())?;
-            println!("{text}");
-            let loaded = hand_off::since(&self.client, &self.release, begun).await?;
-            println!(
-                "{}",
-                hand_off::report(&format!("{} Workflows at once", arguments.workflows), &loaded)
-            );
-            println!("{}", cost::report(arguments.workflows, before, after));
-        }
+    async fn measure_load(&self, count: usize) -> anyhow::Result<()> {
+        let begun = Moment::now();
+        let before = cost::now(self).await?;
+        let took = self.run_many(count).await?;
+        let after = cost::now(self).await?;
+        let mut text = String::new();
+        writeln!(text, "Load: {count} Workflows at once")?;
+        writeln!(text, "  all completed in {:.1} s", took.as_secs_f64())?;
+        println!("{text}");
+        let loaded = hand_off::since(&self.client, &self.release, begun).await?;
+        println!(
+            "{}",
+            hand_off::report(&format!("{count} Workflows at once"), &loaded)
+        );
+        println!("{}", cost::report(count, before, after));
         Ok(())
     }
 
@@ -182,4 +237,29 @@ impl Bench {
 /// "met" or "MISSED".
 fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "MISSED" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(arguments: &[&str]) -> Vec<Part> {
+        let arguments = Arguments::parse_from([&["stagecraft-bench"], arguments].concat());
+        let parts = Part::value_variants().iter().copied();
+        parts.filter(|part| arguments.wants(*part)).collect()
+    }
+
+    #[test]
+    fn all_parts_are_measured_unless_some_are_named_or_left_out() {
+        let all = [Part::Race, Part::Load, Part::Calculators];
+        assert_eq!(wanted(&[]), all);
+        assert_eq!(wanted(&["--only", "calculators"]), [Part::Calculators]);
+        assert_eq!(
+            wanted(&["--only", "load", "--only", "race"]),
+            [Part::Race, Part::Load]
+        );
+        assert_eq!(wanted(&["--calculators", "0", "--workflows", "0"]), [Part::Race]);
+        assert!(wanted(&["--only", "calculators", "--calculators", "0"]).is_empty());
+        assert!(Arguments::try_parse_from(["stagecraft-bench", "--only", "all"]).is_err());
+    }
 }

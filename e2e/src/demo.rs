@@ -21,6 +21,9 @@ use serde_json::json;
 use stagecraft_api::condition::ACCEPTED;
 use stagecraft_api::{Moment, Workflow, WorkflowPhase, WorkflowStatus};
 
+use crate::application::Application;
+use crate::scenario::on_this_machine;
+
 pub use style::Style;
 
 /// Takes a sample Workflow through its stages and shows what happens.
@@ -79,10 +82,15 @@ pub async fn run(arguments: Arguments, style: Style) -> anyhow::Result<bool> {
             println!("{}", report::outputs(&last, style));
             let total = progress::seconds(Moment::now().millis_since(begun));
             println!("{}", style.good(&format!("Completed in {total}.")));
-            println!(
-                "{}",
-                report::what_next(demo.file, demo.namespace, demo.name, style)
-            );
+            let application = demo.visit(&last).await?;
+            let ran = report::Ran {
+                file: demo.file,
+                namespace: demo.namespace,
+                name: demo.name,
+                application,
+                dev_cluster: on_this_machine(),
+            };
+            println!("{}", report::what_next(&ran, style));
             Ok(true)
         }
         End::Failed => {
@@ -259,6 +267,20 @@ impl Demo<'_> {
                 return Ok((end, last));
             }
         }
+    }
+
+    /// Calls the application that was deployed, if one was, and answers where it is.
+    async fn visit(&self, status: &WorkflowStatus) -> anyhow::Result<Option<String>> {
+        let Some(application) = Application::of(&self.client, status).await? else {
+            return Ok(None);
+        };
+        let address = application.address();
+        let title = application
+            .visit()
+            .await
+            .with_context(|| format!("the application at {address} does not answer as it should"))?;
+        println!("The application answers over HTTP: {title:?}, at {address}");
+        Ok(Some(address))
     }
 
     /// Wall time, time since the start, who, what.

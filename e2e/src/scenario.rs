@@ -1,6 +1,7 @@
 //! A test on a real cluster: a namespace of its own, everything that happens in it recorded, the promises of the design
 //! checked on the recording at the end, and all there is to see printed when something went wrong.
 
+pub mod app;
 pub mod diagnostics;
 pub mod gateway;
 pub mod invariants;

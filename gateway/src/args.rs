@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
+
+use crate::registry::RegistrySettings;
 
 /// The Stagecraft gateway: tasks, results and blobs of stage Pods.
 #[derive(Clone, Debug, Parser)]
@@ -34,7 +36,7 @@ pub struct Arguments {
         hide_env_values = true,
         default_value = ""
     )]
-    pub redis_password: RedisPassword,
+    pub redis_password: Password,
     /// system:serviceaccount:NAMESPACE:NAME of the operator, the only caller of its part of the API.
     #[arg(long, env = "STAGECRAFT_OPERATOR_SERVICE_ACCOUNT")]
     pub operator_service_account: String,
@@ -45,7 +47,75 @@ pub struct Arguments {
     #[arg(long, env = "STAGECRAFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[command(flatten)]
+    pub registry: RegistryArguments,
+    #[command(flatten)]
     pub quotas: Quotas,
+}
+
+/// The registry that images are pushed to.
+#[derive(Clone, Debug, Args)]
+pub struct RegistryArguments {
+    /// HOST or HOST:PORT of the image registry that nodes pull from. Without it no image can be pushed.
+    #[arg(long, env = "STAGECRAFT_REGISTRY_HOST", default_value = "")]
+    pub registry_host: String,
+    /// Whether the registry speaks HTTP without TLS.
+    #[arg(
+        long,
+        env = "STAGECRAFT_REGISTRY_PLAIN_HTTP",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    pub registry_plain_http: bool,
+    /// First part of the repositories: images go to PREFIX/NAMESPACE/PROJECT.
+    #[arg(
+        long,
+        env = "STAGECRAFT_REGISTRY_REPOSITORY_PREFIX",
+        default_value = "stagecraft"
+    )]
+    pub registry_repository_prefix: String,
+    /// User of the registry; none when it is empty.
+    #[arg(long, env = "STAGECRAFT_REGISTRY_USERNAME", default_value = "")]
+    pub registry_username: String,
+    /// Password of that user.
+    #[arg(
+        long,
+        env = "STAGECRAFT_REGISTRY_PASSWORD",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    pub registry_password: Password,
+    /// Authority of the registry's certificate beside the public ones, as PEM text.
+    #[arg(
+        long,
+        env = "STAGECRAFT_REGISTRY_CA",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    pub registry_ca: String,
+}
+
+impl RegistryArguments {
+    /// What the registry's client needs; none when no registry is named.
+    pub fn settings(self) -> Option<RegistrySettings> {
+        let Self {
+            registry_host,
+            registry_plain_http,
+            registry_repository_prefix,
+            registry_username,
+            registry_password,
+            registry_ca,
+        } = self;
+        (!registry_host.is_empty()).then_some(RegistrySettings {
+            host: registry_host,
+            plain_http: registry_plain_http,
+            prefix: registry_repository_prefix,
+            username: registry_username,
+            password: registry_password,
+            certificate_authority: registry_ca,
+        })
+    }
 }
 
 /// How much callers may ask for.
@@ -82,17 +152,17 @@ impl Default for Quotas {
 
 /// A password that no debug output shows.
 #[derive(Clone, Default)]
-pub struct RedisPassword(pub String);
+pub struct Password(pub String);
 
-impl From<String> for RedisPassword {
+impl From<String> for Password {
     fn from(text: String) -> Self {
         Self(text)
     }
 }
 
-impl std::fmt::Debug for RedisPassword {
+impl std::fmt::Debug for Password {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("RedisPassword(..)")
+        formatter.write_str("Password(..)")
     }
 }
 
@@ -116,6 +186,6 @@ mod tests {
 
     #[test]
     fn no_debug_output_shows_the_password() {
-        assert!(!format!("{:?}", RedisPassword("hunter2".into())).contains("hunter2"));
+        assert!(!format!("{:?}", Password("hunter2".into())).contains("hunter2"));
     }
 }

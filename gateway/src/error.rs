@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use stagecraft_api::protocol::ErrorReply;
 use stagecraft_api::{Category, Digest, StructuredError};
 
+use crate::registry::RegistryError;
 use crate::store::StoreError;
 
 /// Why a request is refused.
@@ -55,6 +56,24 @@ pub enum Refusal {
     Store(#[from] StoreError),
     #[error("the gateway is busy")]
     Busy,
+    #[error("this is for attempts of the agent {wanted} alone, and the attempt is of {found}")]
+    WrongAgent { wanted: &'static str, found: String },
+    #[error("the branch {wanted} is not the one of the caller's task, which is {own}")]
+    NotOwnBranch { wanted: String, own: String },
+    #[error("there is no branch {0}")]
+    NoBranch(String),
+    #[error("the branch {branch} does not stand where the request says: {}", standing(tip.as_deref()))]
+    BranchMoved { branch: String, tip: Option<String> },
+    #[error("attempt {attempt} of this stage has moved the branch {branch} already, to {commit}")]
+    AlreadyMoved {
+        branch: String,
+        attempt: u32,
+        commit: String,
+    },
+    #[error("the installation has no image registry")]
+    RegistryNotConfigured,
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 impl Refusal {
@@ -82,22 +101,43 @@ impl Refusal {
             Self::ApiServer(_) => "ApiServerUnreachable",
             Self::Store(_) => "StoreUnreachable",
             Self::Busy => "Busy",
+            Self::WrongAgent { .. } => "WrongAgent",
+            Self::NotOwnBranch { .. } => "NotOwnBranch",
+            Self::NoBranch(_) => "NoBranch",
+            Self::BranchMoved { .. } => "BranchMoved",
+            Self::AlreadyMoved { .. } => "AlreadyMoved",
+            Self::RegistryNotConfigured => "RegistryNotConfigured",
+            Self::Registry(RegistryError::Unavailable { .. }) => "RegistryUnavailable",
+            Self::Registry(_) => "RegistryRefused",
         }
     }
 
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoToken | Self::BadToken(_) => StatusCode::UNAUTHORIZED,
-            Self::NotForCaller | Self::NoAttempt(_) | Self::NotOwn(_) => StatusCode::FORBIDDEN,
-            Self::NotFound | Self::NoBlob(_) | Self::NoResult => StatusCode::NOT_FOUND,
-            Self::NotCurrent(_) | Self::OtherPod | Self::Fenced { .. } | Self::NotClaimed => {
-                StatusCode::CONFLICT
-            }
+            Self::NotForCaller
+            | Self::NoAttempt(_)
+            | Self::NotOwn(_)
+            | Self::WrongAgent { .. }
+            | Self::NotOwnBranch { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::NoBlob(_) | Self::NoResult | Self::NoBranch(_) => StatusCode::NOT_FOUND,
+            Self::NotCurrent(_)
+            | Self::OtherPod
+            | Self::Fenced { .. }
+            | Self::NotClaimed
+            | Self::BranchMoved { .. }
+            | Self::AlreadyMoved { .. } => StatusCode::CONFLICT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid(_) | Self::DigestMismatch { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::DigestMismatch { .. } | Self::RegistryNotConfigured => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Aborted => StatusCode::BAD_REQUEST,
             Self::TooManyFailures { .. } | Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::ApiServer(_) | Self::Store(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ApiServer(_)
+            | Self::Store(_)
+            | Self::Busy
+            | Self::Registry(RegistryError::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Registry(_) => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -110,15 +150,20 @@ impl Refusal {
                     .max(1),
             ),
             Self::ApiServer(_) | Self::Store(_) | Self::Busy => Some(1),
+            Self::Registry(RegistryError::Unavailable { .. }) => Some(5),
             _ => None,
         }
     }
 
     fn category(&self) -> Category {
         match self {
-            Self::NoToken | Self::BadToken(_) | Self::NotForCaller | Self::NoAttempt(_) => {
-                Category::Configuration
-            }
+            Self::NoToken
+            | Self::BadToken(_)
+            | Self::NotForCaller
+            | Self::NoAttempt(_)
+            | Self::WrongAgent { .. }
+            | Self::RegistryNotConfigured
+            | Self::Registry(RegistryError::Denied { .. }) => Category::Configuration,
             Self::NotCurrent(_)
             | Self::OtherPod
             | Self::Fenced { .. }
@@ -127,13 +172,34 @@ impl Refusal {
             | Self::NotFound
             | Self::NoBlob(_)
             | Self::NoResult
+            | Self::NotOwnBranch { .. }
+            | Self::NoBranch(_)
+            | Self::AlreadyMoved { .. }
             | Self::Invalid(_)
             | Self::DigestMismatch { .. } => Category::Validation,
             Self::TooManyFailures { .. } | Self::TooLarge { .. } | Self::TooMany { .. } | Self::Busy => {
                 Category::Resource
             }
             Self::Aborted | Self::ApiServer(_) => Category::Network,
-            Self::Store(_) => Category::Dependency,
+            Self::Store(_) | Self::Registry(_) | Self::BranchMoved { .. } => Category::Dependency,
+        }
+    }
+
+    /// What to do about it, where a person has to.
+    fn remedy(&self) -> Option<String> {
+        match self {
+            Self::RegistryNotConfigured => Some(
+                "name the registry that nodes pull from in the chart's registry.host, for example --set registry.host=registry.example.com"
+                    .to_owned(),
+            ),
+            Self::Registry(error) => Some(error.remedy()),
+            Self::BranchMoved { .. } => Some(
+                "merge the work with where the branch stands now, and move it from there: another attempt does".to_owned(),
+            ),
+            Self::AlreadyMoved { .. } => {
+                Some("read the branch and take over the move that stands under `own`".to_owned())
+            }
+            _ => None,
         }
     }
 
@@ -144,6 +210,7 @@ impl Refusal {
         StructuredError {
             retryable: retry_after.is_some() || matches!(self, Self::Aborted),
             retry_after,
+            suggested_action: self.remedy(),
             ..error
         }
     }
@@ -168,6 +235,14 @@ impl IntoResponse for Refusal {
         response.extensions_mut().insert(RefusalCode(self.code()));
         response
     }
+}
+
+/// Where a branch stands, in words.
+fn standing(tip: Option<&str>) -> String {
+    tip.map_or_else(
+        || "it does not exist".to_owned(),
+        |commit| format!("it stands at {commit}"),
+    )
 }
 
 /// Left in a response for the metrics.

@@ -10,6 +10,7 @@ use stagecraft_api::{Digest, Moment};
 
 use crate::authorize::{Denial, Member};
 use crate::body::Json;
+use crate::branch;
 use crate::error::Refusal;
 use crate::router::{Gateway, StagePod};
 use crate::store::Put;
@@ -82,7 +83,7 @@ async fn repeated(
 }
 
 /// The blob is in the store, whole, and the attempt's own: in its envelope or uploaded by itself.
-async fn require(gateway: &Gateway, member: &Member, blob: &NamedBlob) -> Result<(), Refusal> {
+pub async fn require(gateway: &Gateway, member: &Member, blob: &NamedBlob) -> Result<(), Refusal> {
     let NamedBlob { name, digest, bytes } = blob;
     let found = gateway.store.blob_bytes(&member.key.workflow_uid, digest).await?;
     let Some(found) = found else {
@@ -111,10 +112,11 @@ pub async fn is_own(
     digest: &Digest,
     bytes: u64,
 ) -> Result<bool, Refusal> {
-    let given = member
-        .envelope
-        .workspace
-        .as_ref()
-        .is_some_and(|workspace| workspace.bundle == *digest);
-    Ok(given || gateway.store.uploaded(&member.key, digest, bytes).await?)
+    let envelope = &member.envelope;
+    let workspace = envelope.workspace.iter().map(|workspace| &workspace.bundle);
+    let inputs = envelope.inputs.iter().map(|input| &input.digest);
+    let given = workspace.chain(inputs).any(|given| given == digest);
+    Ok(given
+        || gateway.store.uploaded(&member.key, digest, bytes).await?
+        || branch::is_taken_over(gateway, member, digest, bytes).await?)
 }

@@ -22,8 +22,9 @@ use crate::identity::{Authenticator, Caller, PodIdentity};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::rate::Buckets;
+use crate::registry::Registry;
 use crate::store::{Binding, Grant, Store};
-use crate::{blob, claim, event, heartbeat, operator_api, result, telemetry};
+use crate::{blob, branch, claim, event, heartbeat, image, operator_api, result, telemetry};
 
 /// Everything that the handlers work with.
 pub struct Gateway {
@@ -31,6 +32,9 @@ pub struct Gateway {
     pub authenticator: Authenticator,
     pub store: Store,
     pub queue: Queue,
+    /// None when the installation has none.
+    pub registry: Option<Arc<Registry>>,
+    pub images: image::Turns,
     pub metrics: Metrics,
     pub heartbeat: Duration,
     pub operator_service_account: String,
@@ -45,6 +49,7 @@ pub struct Ingredients {
     pub client: Client,
     pub store: Store,
     pub queue: Queue,
+    pub registry: Option<Registry>,
     pub metrics: Metrics,
     pub heartbeat: Duration,
     pub operator_service_account: String,
@@ -58,6 +63,7 @@ impl Gateway {
             client,
             store,
             queue,
+            registry,
             metrics,
             heartbeat,
             operator_service_account,
@@ -70,6 +76,8 @@ impl Gateway {
             authenticator: Authenticator::new(client, &quotas, metrics.clone()),
             store,
             queue,
+            registry: registry.map(Arc::new),
+            images: image::Turns::default(),
             metrics,
             heartbeat,
             operator_service_account,
@@ -103,6 +111,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/events", post(event::events))
         .route("/v1/result", post(result::report))
         .route("/v1/blobs/{digest}", put(blob::upload).get(blob::download))
+        .route("/v1/branches/{branch}", get(branch::show).post(branch::advance))
+        .route("/v1/branches/{branch}/bundle", get(branch::bundle))
+        .route("/v1/images", post(image::push))
         .route(
             "/v1/operator/results/{uid}/{stage}/{attempt}",
             get(operator_api::result),

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::Arguments;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::registry::Registry;
 use crate::router::{self, Gateway, Ingredients};
 use crate::status_server::{self, Status};
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub async fn serve(
         operator_service_account,
         heartbeat_seconds,
         log_format: _,
+        registry,
         quotas,
     } = arguments;
     let pem = Pem::read(&tls_certificate_file, &tls_key_file).await?;
@@ -63,6 +65,7 @@ pub async fn serve(
         background.clone(),
     )
     .context("the Redis URL cannot be used")?;
+    let registry = registry.settings().map(Registry::new).transpose()?;
     let status = Arc::new(Status {
         client: client.clone(),
         store: store.clone(),
@@ -73,6 +76,7 @@ pub async fn serve(
         client,
         store,
         queue,
+        registry,
         metrics,
         heartbeat,
         operator_service_account,

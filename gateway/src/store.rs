@@ -10,6 +10,10 @@
 //!
 //! The fence is the highest number in `bound`: put-if-absent is all that it takes of the store, and what was granted
 //! cannot be taken back. Any two claims are ordered because each writes before it lists.
+//!
+//! What outlives a Workflow lies under `projects`: see [`branches`].
+
+pub mod branches;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -102,7 +106,9 @@ impl Store {
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let directory = directory.canonicalize().map_err(failed)?;
-        remove_staged(&directory.join("workflows")).map_err(failed)?;
+        for root in ["workflows", "projects"] {
+            remove_staged(&directory.join(root)).map_err(failed)?;
+        }
         let objects = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
         Ok(Self {
             part_bytes: 1024 * 1024,

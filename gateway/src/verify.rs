@@ -1,6 +1,6 @@
 //! Does a result keep the rules? Pure: whether its blobs are in the store is asked elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use stagecraft_api::result::{AttemptResult, Outcome};
@@ -32,7 +32,9 @@ pub fn named_blobs(key: &AttemptKey, result: &AttemptResult) -> Result<Vec<Named
             outputs,
             workspace,
             artifacts,
+            metrics,
         } => {
+            check_metrics(metrics)?;
             at_most("summary", text_bytes(summary), limit::MESSAGE_BYTES)?;
             at_most("outputs as JSON", json_bytes(outputs), limit::OUTPUTS_BYTES)?;
             let mut blobs = Vec::new();
@@ -45,7 +47,23 @@ pub fn named_blobs(key: &AttemptKey, result: &AttemptResult) -> Result<Vec<Named
     }
 }
 
-fn check_workspace(workspace: &WorkspaceRef) -> Result<NamedBlob, String> {
+/// Names and numbers of gates end up in the status; what no gate asks for does not.
+fn check_metrics(metrics: &BTreeMap<String, f64>) -> Result<(), String> {
+    if metrics.len() > limit::METRICS {
+        return Err(format!(
+            "there are {} metrics, over the limit of {}",
+            metrics.len(),
+            limit::METRICS
+        ));
+    }
+    match metrics.iter().find(|(_, number)| !number.is_finite()) {
+        Some((name, number)) => Err(format!("the metric {name} is {number}, which is no number")),
+        None => Ok(()),
+    }
+}
+
+/// The blob of a workspace, if its commit is one.
+pub fn check_workspace(workspace: &WorkspaceRef) -> Result<NamedBlob, String> {
     let WorkspaceRef {
         commit,
         bundle,

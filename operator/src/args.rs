@@ -67,6 +67,9 @@ pub struct RunArguments {
     /// Image of the sidecar and the built-in agents.
     #[arg(long, env = "STAGECRAFT_RUNNER_IMAGE")]
     pub runner_image: String,
+    /// Image with the tools that check what was generated, for the built-in agents.
+    #[arg(long, env = "STAGECRAFT_TOOLCHAIN_IMAGE")]
+    pub toolchain_image: String,
     /// When the runner image is pulled: Always, IfNotPresent or Never.
     #[arg(long, env = "STAGECRAFT_RUNNER_PULL_POLICY", default_value = "IfNotPresent")]
     pub runner_pull_policy: String,
@@ -76,6 +79,13 @@ pub struct RunArguments {
     /// Image registry that the nodes can pull from, for agents that push images.
     #[arg(long, env = "STAGECRAFT_REGISTRY_HOST", default_value = "")]
     pub registry_host: String,
+    /// ClusterRole that stages which deploy are bound to, in the namespace of their Workflow.
+    #[arg(
+        long,
+        env = "STAGECRAFT_DEPLOYER_CLUSTER_ROLE",
+        default_value = "stagecraft-deployer"
+    )]
+    pub deployer_cluster_role: String,
     /// Most stages that run at once; 0 for no limit.
     #[arg(long, env = "STAGECRAFT_MAX_RUNNING_STAGES", default_value_t = 0)]
     pub max_running_stages: usize,

@@ -38,6 +38,8 @@ pub struct Context {
     pub namespace: String,
     pub settings: Settings,
     pub pod: PodSettings,
+    /// ClusterRole of stages that deploy.
+    pub deployer_cluster_role: String,
     pub jobs: Arc<Children<Job>>,
     pub pods: Arc<Children<Pod>>,
     pub agents: Agents,

@@ -14,15 +14,16 @@ use crate::apply::ApplyError;
 use crate::controller::Context;
 use crate::evidence;
 use crate::job::{JobError, job};
+use crate::permissions::{self, PermissionError};
 
-/// Longest wait for the creation of a Job, in milliseconds. The planner's `job_grace_millis` must exceed it.
+/// Longest wait for the creation of a Job with what it runs with, in milliseconds. The planner's `job_grace_millis` must exceed it.
 const CREATE_TIMEOUT_MILLIS: u64 = 8_000;
 
 /// Creates the Job of a licensed attempt, once. Every doubt about the outcome is left to the next look: it finds the Job,
 /// or burns the attempt after its grace.
 pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) {
-    let job = match make(context, workflow, task) {
-        Ok(job) => job,
+    let (job, deploys) = match make(context, workflow, task) {
+        Ok(made) => made,
         Err(error) => {
             tracing::error!(
                 workflow = task.workflow.name,
@@ -49,9 +50,7 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
         );
         return;
     }
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &task.workflow.namespace);
-    let parameters = PostParams::default();
-    let creation = api.create(&parameters, &job);
+    let creation = create(context, workflow, task, &job, deploys);
     match tokio::time::timeout(Duration::from_millis(CREATE_TIMEOUT_MILLIS), creation).await {
         Ok(Ok(created)) => {
             context.jobs.note(&created);
@@ -68,7 +67,14 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
             announce(context, task);
         }
         Ok(Err(error)) => {
-            context.refusals.note(&task.attempt, &error);
+            match &error {
+                CreateError::Permissions(error) => {
+                    if let Some(reason) = error.refusal() {
+                        context.refusals.insert(&task.attempt, reason);
+                    }
+                }
+                CreateError::Job(error) => context.refusals.note(&task.attempt, error),
+            }
             tracing::warn!(
                 workflow = task.workflow.name,
                 namespace = task.workflow.namespace,
@@ -90,7 +96,32 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
     }
 }
 
-fn make(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<Job, JobError> {
+/// Why there is no Job.
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error("the stage did not get its permissions")]
+    Permissions(#[from] PermissionError),
+    #[error("the Job was not accepted")]
+    Job(#[from] kube::Error),
+}
+
+/// Creates the Job, after what it runs with.
+async fn create(
+    context: &Context,
+    workflow: &Workflow,
+    task: &TaskEnvelope,
+    job: &Job,
+    deploys: bool,
+) -> Result<Job, CreateError> {
+    if deploys {
+        permissions::ensure(&context.client, workflow, &context.deployer_cluster_role).await?;
+    }
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &task.workflow.namespace);
+    Ok(api.create(&PostParams::default(), job).await?)
+}
+
+/// The Job, and whether its stage deploys.
+fn make(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<(Job, bool), JobError> {
     let reference = workflow
         .status
         .as_ref()
@@ -99,7 +130,8 @@ fn make(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<J
         .and_then(|run| context.runs.get(&run.digest))
         .ok_or(JobError::NoRun)?;
     let stage = run.stage(&task.attempt.stage).ok_or(JobError::NoRun)?;
-    job(workflow, &stage.agent, task, &context.pod)
+    let job = job(workflow, &stage.agent, task, &context.pod)?;
+    Ok((job, permissions::deploys(&stage.agent)))
 }
 
 /// From the gateway's acceptance of a result to the API server's acceptance of the Job that follows it.

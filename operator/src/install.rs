@@ -22,8 +22,8 @@ const MANAGER: &str = "stagecraft-operator";
 
 /// Applies the built-in Agents and templates. They belong to Stagecraft: edits of them are undone at the next start; a
 /// changed copy under another name is the way to change one.
-pub async fn built_ins(client: &Client, namespace: &str) -> Result<(), kube::Error> {
-    for (name, spec) in built_in::agents() {
+pub async fn built_ins(client: &Client, namespace: &str, toolchain: &str) -> Result<(), kube::Error> {
+    for (name, spec) in built_in::agents(toolchain) {
         apply(client, namespace, &marked(Agent::new(name, spec))).await?;
     }
     for (name, spec) in built_in::templates() {

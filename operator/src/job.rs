@@ -10,6 +10,8 @@ use stagecraft_api::protocol::AUDIENCE;
 use stagecraft_api::run::RunAgent;
 use stagecraft_api::{Workflow, label, name};
 
+use crate::permissions;
+
 /// What every stage Pod of this installation has in common.
 #[derive(Clone, Debug)]
 pub struct PodSettings {
@@ -33,6 +35,10 @@ const SHARED_GID: i64 = 65_531;
 /// How long a Pod may take to hand in its work when it has to go, in seconds. Not longer: when a namespace is deleted,
 /// Kubernetes looks again only after half of the longest grace in it, and all has to be gone within a minute.
 const GRACE_SECONDS: i64 = 60;
+/// Volume with which the agent of a stage that deploys reaches the API server.
+const CLUSTER_ACCESS: &str = "cluster-access";
+/// Where clients of Kubernetes look for it.
+const CLUSTER_ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const RUNNER_URL: &str = "http://127.0.0.1:9411";
 /// SDKs refuse to start without a key; the real one never leaves the gateway.
 const PLACEHOLDER_KEY: &str = "held-by-the-stagecraft-gateway";
@@ -56,7 +62,7 @@ pub fn job(
     settings: &PodSettings,
 ) -> Result<Job, JobError> {
     let owner = workflow.controller_owner_ref(&()).ok_or(JobError::NoOwner)?;
-    let labels = labels(task);
+    let labels = labels(agent, task);
     let job = json!({
         "metadata": {
             "name": name::job(&task.workflow.name, &task.attempt),
@@ -76,19 +82,23 @@ pub fn job(
     Ok(serde_json::from_value(job)?)
 }
 
-fn labels(task: &TaskEnvelope) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+fn labels(agent: &RunAgent, task: &TaskEnvelope) -> BTreeMap<&'static str, String> {
+    let mut labels = BTreeMap::from([
         (label::MANAGED_BY, label::MANAGED_BY_VALUE.to_owned()),
         (label::WORKFLOW, task.workflow.name.clone()),
         (label::WORKFLOW_UID, task.attempt.workflow_uid.clone()),
         (label::STAGE, task.attempt.stage.clone()),
         (label::ATTEMPT, task.attempt.attempt.to_string()),
         (label::AGENT, task.payload.agent().to_owned()),
-    ])
+    ]);
+    if permissions::deploys(agent) {
+        labels.insert(label::PERMISSIONS, label::PERMISSION_DEPLOY.to_owned());
+    }
+    labels
 }
 
 fn pod(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings) -> Value {
-    json!({
+    let mut pod = json!({
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -115,7 +125,36 @@ fn pod(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings) -> Value {
                 {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
             ]}},
         ],
-    })
+    });
+    if permissions::deploys(agent) {
+        let account = name::deployer(&task.workflow.name, &task.attempt.workflow_uid);
+        set(&mut pod, "", "serviceAccountName", json!(account));
+        push(&mut pod, "/volumes", cluster_access());
+        let mount = json!({"name": CLUSTER_ACCESS, "mountPath": CLUSTER_ACCESS_PATH, "readOnly": true});
+        push(&mut pod, "/containers/0/volumeMounts", mount);
+    }
+    pod
+}
+
+/// What Kubernetes would mount by itself, but into both containers.
+fn cluster_access() -> Value {
+    json!({"name": CLUSTER_ACCESS, "projected": {"defaultMode": 0o440, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3600, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}})
+}
+
+fn set(object: &mut Value, pointer: &str, field: &str, value: Value) {
+    if let Some(fields) = object.pointer_mut(pointer).and_then(Value::as_object_mut) {
+        fields.insert(field.to_owned(), value);
+    }
+}
+
+fn push(object: &mut Value, pointer: &str, value: Value) {
+    if let Some(list) = object.pointer_mut(pointer).and_then(Value::as_array_mut) {
+        list.push(value);
+    }
 }
 
 fn security_context(uid: i64) -> Value {
@@ -189,6 +228,8 @@ fn agent_environment(agent: &RunAgent) -> Vec<Value> {
         ("STAGECRAFT_TASK", "/stagecraft/task.json"),
         ("STAGECRAFT_WORKSPACE", "/work/workspace"),
         ("STAGECRAFT_RESULT", "/work/result.json"),
+        ("STAGECRAFT_ARTIFACTS", "/work/artifacts"),
+        ("STAGECRAFT_INPUTS", "/work/inputs"),
         ("STAGECRAFT_RUNNER_URL", RUNNER_URL),
         ("HOME", "/work/home"),
         ("TMPDIR", "/tmp"),

@@ -1,7 +1,7 @@
 //! The shell around [`stagecraft_core`]: it observes, hands values to the planner, and applies what comes back.
 //!
 //! Reading order: [`run`] wires everything; [`controller`] is the loop, with [`observe`] and [`apply`] as its halves;
-//! [`children`], [`written`] and [`results`] are what it remembers; [`dispatch`] and [`job`], [`queue`] and [`gateway`] are what it talks to.
+//! [`children`], [`written`] and [`results`] are what it remembers; [`dispatch`] with [`permissions`] and [`job`], [`queue`] and [`gateway`] are what it talks to.
 
 pub mod apply;
 pub mod args;
@@ -15,6 +15,7 @@ pub mod job;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+pub mod permissions;
 pub mod queue;
 pub mod refusals;
 pub mod results;

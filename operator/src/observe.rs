@@ -314,6 +314,9 @@ fn catalog(context: &Context, namespace: &str) -> Catalog {
             catalog.templates.insert(name, template.spec.clone());
         }
         for agent in in_namespace(&context.agents, namespace) {
+            if namespace != release {
+                catalog.own_agents.insert(agent.name_any());
+            }
             catalog.agents.insert(agent.name_any(), agent.spec.clone());
         }
     }

@@ -15,8 +15,13 @@ impl Refusals {
         let kube::Error::Api(answer) = error else { return };
         let definite = (400..500).contains(&answer.code) && !matches!(answer.code, 408 | 409 | 429);
         if definite {
-            self.lock().insert(key.clone(), answer.message.clone());
+            self.insert(key, answer.message.clone());
         }
+    }
+
+    /// Takes note of a reason for which the Job was never asked for, and will not be.
+    pub fn insert(&self, key: &AttemptKey, reason: String) {
+        self.lock().insert(key.clone(), reason);
     }
 
     pub fn get(&self, key: &AttemptKey) -> Option<String> {

@@ -142,7 +142,7 @@ async fn lead(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    install::built_ins(&client, &arguments.namespace)
+    install::built_ins(&client, &arguments.namespace, &arguments.toolchain_image)
         .await
         .context("the built-ins cannot be installed")?;
     let redis = RedisSettings {
@@ -184,6 +184,7 @@ async fn lead(
         namespace: arguments.namespace.clone(),
         settings,
         pod,
+        deployer_cluster_role: arguments.deployer_cluster_role.clone(),
         jobs,
         pods,
         agents,

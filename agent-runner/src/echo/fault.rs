@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 use signal_hook::consts::SIGTERM;
-use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::payload::EchoFault;
 use stagecraft_api::result::AgentResult;
 use stagecraft_api::{Category, StructuredError, limit};
 
-use super::{Places, write_result};
+use crate::task::Places;
 
 /// Hidden command of the child that stays.
 pub const LINGER: &str = "linger";
@@ -39,7 +39,7 @@ pub fn commit(fault: EchoFault, places: &Places, mut result: AgentResult) -> any
                 )
                 .suggest("remove fault from the stage's payload"),
             );
-            write_result(&places.result, &result)?;
+            places.write_result(&result)?;
         }
         EchoFault::Hang => hang()?,
         EchoFault::LeakMemory => leak(),
@@ -51,10 +51,10 @@ pub fn commit(fault: EchoFault, places: &Places, mut result: AgentResult) -> any
         EchoFault::HugeOutputs => {
             let text = "x".repeat(limit::OUTPUTS_BYTES + 1);
             result.outputs.insert("huge".to_owned(), json!(text));
-            write_result(&places.result, &result)?;
+            places.write_result(&result)?;
         }
         EchoFault::ForkChild => {
-            write_result(&places.result, &result)?;
+            places.write_result(&result)?;
             leave_child()?;
         }
         EchoFault::KillSelf => {
@@ -64,7 +64,7 @@ pub fn commit(fault: EchoFault, places: &Places, mut result: AgentResult) -> any
         }
         EchoFault::Escape => {
             escape(places)?;
-            write_result(&places.result, &result)?;
+            places.write_result(&result)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,10 +14,11 @@ use super::collect::{self, Collected};
 use super::events::Events;
 use super::gateway::{Gateway, GatewayError, with_retries};
 use super::heartbeat;
+use super::integrate;
 use super::journal::{Claimed, Conclusion, Ending, Journal, JournalError};
 use super::judge;
 use super::layout::Layout;
-use super::prepare;
+use super::prepare::{self, Prepared};
 use super::ready;
 use super::telemetry;
 use crate::loopback::ExitReport;
@@ -34,6 +35,14 @@ pub enum AttemptError {
     Journal(#[from] JournalError),
     #[error("the agent's container cannot be let go")]
     Ready(#[source] std::io::Error),
+}
+
+/// What an attempt is judged by.
+enum End {
+    /// The agent's command ended.
+    Exit(ExitReport),
+    /// No agent was needed.
+    Over(Box<Collected>),
 }
 
 /// One attempt with everything that it needs.
@@ -105,47 +114,83 @@ impl Attempt {
             let outcome = tokio::select! {
                 // An exit that is known counts, however late it is read.
                 biased;
-                ended = self.until_exit(task) => match ended? {
-                    Ok(exit) => self.judge(task, exit).await,
+                ended = self.until_end(task) => match ended? {
+                    Ok(End::Exit(exit)) => self.settle(task, exit).await,
+                    Ok(End::Over(collected)) => Ok(*collected),
                     Err(error) => Err(error),
                 },
                 () = sleep_until(task.deadline) => Err(judge::timed_out(task)),
             };
             self.conclude(task, outcome)?;
         }
-        // An agent that never was prepared has nothing to wait for.
-        ready::open(&self.layout).map_err(AttemptError::Ready)?;
+        // An agent that never was prepared has nothing to wait for. Where the stage is at a good end without one, its
+        // container fails as soon as it may start: by then the result has to be in the gateway.
+        let over = {
+            let progress = self.journal.read();
+            !progress.prepared && progress.succeeded()
+        };
+        if !over {
+            ready::open(&self.layout).map_err(AttemptError::Ready)?;
+        }
         self.report(task).await
     }
 
-    /// Until the launcher says how the command ended; an error when it never can start.
-    async fn until_exit(
-        &self,
-        task: &TaskEnvelope,
-    ) -> Result<Result<ExitReport, StructuredError>, AttemptError> {
+    /// Until the launcher says how the command ended, or no command is needed; an error when it never can start.
+    async fn until_end(&self, task: &TaskEnvelope) -> Result<Result<End, StructuredError>, AttemptError> {
         let prepared = self.journal.read().prepared;
         if !prepared {
-            if let Err(error) = prepare::prepare(&self.layout, &self.gateway, task).await {
-                tracing::error!(error = %chain(&error), "the Pod cannot be prepared");
-                return Ok(Err(error.structured()));
+            match prepare::prepare(&self.layout, &self.gateway, task).await {
+                Ok(Prepared::Ready { integration, base }) => self.journal.update(|progress| {
+                    progress.prepared = true;
+                    progress.integration = integration;
+                    progress.base = base;
+                })?,
+                Ok(Prepared::Over(collected)) => {
+                    let message = "an earlier attempt has moved the branch: its result is taken over";
+                    tracing::info!(message);
+                    self.events.runner(message);
+                    return Ok(Ok(End::Over(collected)));
+                }
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "the Pod cannot be prepared");
+                    return Ok(Err(error.structured()));
+                }
             }
-            self.journal.update(|progress| progress.prepared = true)?;
         }
         ready::open(&self.layout).map_err(AttemptError::Ready)?;
-        Ok(Ok(self.journal.wait(|progress| progress.exit.clone()).await))
+        let exit = self.journal.wait(|progress| progress.exit.clone()).await;
+        Ok(Ok(End::Exit(exit)))
+    }
+
+    /// What the attempt comes to by the exit of its command.
+    async fn settle(&self, task: &TaskEnvelope, exit: ExitReport) -> Result<Collected, StructuredError> {
+        let collected = self.judge(task, exit).await?;
+        let integration = self.journal.read().integration.clone();
+        integrate::finish(&self.layout, &self.gateway, integration, task, collected).await
     }
 
     async fn judge(&self, task: &TaskEnvelope, exit: ExitReport) -> Result<Collected, StructuredError> {
         let layout = self.layout.clone();
         let task = task.clone();
+        let (evidence, base) = {
+            let progress = self.journal.read();
+            (progress.evidence.clone(), progress.base.clone())
+        };
         let span = tracing::Span::current();
         let collected = tokio::task::spawn_blocking(move || {
             span.in_scope(|| {
-                let result = judge::judge(&exit, judge::read_result(&layout))?;
-                collect::collect(&layout, &task, result).map_err(|error| {
-                    tracing::warn!(error = %chain(&error), "nothing can be collected");
-                    error.structured()
-                })
+                // Once a session is open the result file counts for nothing: whatever is checked can write there.
+                let result = match &evidence {
+                    None => judge::read_result(&layout),
+                    Some(evidence) => evidence.result.clone().ok_or_else(judge::evidence_missing),
+                };
+                let result = judge::judge(&exit, result)?;
+                collect::collect(&layout, &task, result, base.as_deref(), evidence.as_ref()).map_err(
+                    |error| {
+                        tracing::warn!(error = %chain(&error), "nothing can be collected");
+                        error.structured()
+                    },
+                )
             })
         });
         collected.await.unwrap_or_else(|error| {

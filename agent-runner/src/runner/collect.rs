@@ -1,7 +1,7 @@
 //! Collects what a good attempt leaves behind: the commit of its workspace and its artifacts, as files on the runner's own
 //! volume that nobody changes any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -9,17 +9,24 @@ use std::path::Path;
 
 use git2::Oid;
 use rustix::fs::OFlags;
+use stagecraft_api::agent::WorkspaceAccess;
 use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::result::{AgentResult, ArtifactFile, Outcome};
+use stagecraft_api::result::{AgentResult, ArtifactDirectory, ArtifactFile, Outcome};
 use stagecraft_api::status::{Artifact, WorkspaceRef};
 use stagecraft_api::{Category, StructuredError, limit};
 
+use super::evidence::compose;
+use super::evidence::session::Evidence;
 use super::git::bundle::{self, BundleError, HashingWriter, Written};
 use super::git::snapshot::{self, Limits, RegularFile, SnapshotError};
 use super::git::{self, commit};
 use super::journal::Upload;
 use super::layout::Layout;
+use crate::loopback::Check;
 use stagecraft_api::error::chain;
+
+/// Where the names of reports begin.
+const REPORTS: &str = "reports/";
 
 /// Why nothing can be collected.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,13 @@ pub enum CollectError {
         limit::BLOB_BYTES
     )]
     BundleTooLarge { bytes: u64 },
+    #[error("the directory for artifacts is not one that can be read")]
+    Artifacts(#[source] io::Error),
+    #[error(
+        "the outputs with what was measured have {bytes} bytes as JSON, over the limit of {}",
+        limit::OUTPUTS_BYTES
+    )]
+    Outputs { bytes: usize },
     #[error("{0}")]
     Artifact(String),
     #[error("the artifact {path:?} cannot be read")]
@@ -60,7 +74,10 @@ impl CollectError {
                 ("CommitFailed", Category::Unknown)
             }
             Self::Snapshot(_) | Self::BundleTooLarge { .. } => ("WorkspaceTooLarge", Category::Validation),
-            Self::Artifact(_) | Self::ArtifactFile { .. } => ("ArtifactInvalid", Category::Validation),
+            Self::Outputs { .. } => ("OutputsTooLarge", Category::Validation),
+            Self::Artifact(_) | Self::Artifacts(_) | Self::ArtifactFile { .. } => {
+                ("ArtifactInvalid", Category::Validation)
+            }
             Self::TooLarge => ("ArtifactsTooLarge", Category::Validation),
             Self::Volume(_) => ("CommitFailed", Category::Resource),
         };
@@ -82,17 +99,38 @@ pub struct Collected {
     pub skipped: Vec<String>,
 }
 
-/// Commits the workspace and copies the artifacts.
-pub fn collect(layout: &Layout, task: &TaskEnvelope, result: AgentResult) -> Result<Collected, CollectError> {
-    let workspace = layout.open_workspace().map_err(CollectError::Workspace)?;
+/// Commits the workspace, where the agent may write to it, upon its input or upon `base`; copies the artifacts, and adds what
+/// was measured.
+pub fn collect(
+    layout: &Layout,
+    task: &TaskEnvelope,
+    result: AgentResult,
+    base: Option<&str>,
+    evidence: Option<&Evidence>,
+) -> Result<Collected, CollectError> {
     let mut blobs = Blobs::new(layout)?;
-    let (commit, skipped) = commit_workspace(layout, task, &workspace, &mut blobs)?;
-    let artifacts = copy_artifacts(&workspace, &result.artifacts, &mut blobs)?;
+    let (commit, skipped) = match task.workspace_access {
+        WorkspaceAccess::Write => {
+            let workspace = layout.open_workspace().map_err(CollectError::Workspace)?;
+            commit_workspace(layout, task, base, &workspace, &mut blobs)?
+        }
+        // Whatever became of the files: what was handed in is handed on.
+        WorkspaceAccess::Read => (task.workspace.clone(), Vec::new()),
+    };
+    let artifacts = keep_artifacts(layout, &result.artifacts, evidence, &mut blobs)?;
+    let (outputs, metrics) = match evidence {
+        None => (result.outputs, BTreeMap::new()),
+        Some(evidence) => (
+            compose::outputs(result.outputs, evidence).map_err(|bytes| CollectError::Outputs { bytes })?,
+            compose::metrics(evidence),
+        ),
+    };
     let outcome = Outcome::Succeeded {
         summary: result.summary,
-        outputs: result.outputs,
+        outputs,
         workspace: commit,
         artifacts,
+        metrics,
     };
     Ok(Collected {
         outcome,
@@ -104,20 +142,27 @@ pub fn collect(layout: &Layout, task: &TaskEnvelope, result: AgentResult) -> Res
 fn commit_workspace(
     layout: &Layout,
     task: &TaskEnvelope,
+    base: Option<&str>,
     workspace: &OwnedFd,
     blobs: &mut Blobs<'_>,
 ) -> Result<(Option<WorkspaceRef>, Vec<String>), CollectError> {
     let repository = git::open(&layout.git())?;
     let snapshot = snapshot::take(&repository, workspace, Limits::default())?;
-    let parent = task
-        .workspace
-        .as_ref()
-        .map(|input| Oid::from_str(&input.commit))
-        .transpose()?;
-    let commit = match commit::commit(&repository, task, parent, &snapshot)? {
+    let parent = match &task.workspace {
+        Some(input) => Some(input.commit.as_str()),
+        None => base,
+    };
+    let parent = parent.map(Oid::from_str).transpose()?;
+    let made = match commit::commit(&repository, task, parent, &snapshot)? {
+        commit::Outcome::New(id) => Some(id),
         commit::Outcome::Nothing => None,
-        commit::Outcome::Unchanged => task.workspace.clone(),
-        commit::Outcome::New(id) => {
+        // What it follows upon is not stored for this attempt, unless it is the input.
+        commit::Outcome::Unchanged => parent,
+    };
+    let commit = match made {
+        None => None,
+        Some(id) if parent == Some(id) && task.workspace.is_some() => task.workspace.clone(),
+        Some(id) => {
             let written = bundle::export(&repository, id, &blobs.unfinished())?;
             if written.bytes > limit::BLOB_BYTES {
                 return Err(CollectError::BundleTooLarge { bytes: written.bytes });
@@ -134,27 +179,52 @@ fn commit_workspace(
     Ok((commit, snapshot.skipped))
 }
 
-fn copy_artifacts(
-    workspace: &OwnedFd,
+/// The files that the result names, and the reports of the checks as they came.
+fn keep_artifacts(
+    layout: &Layout,
     files: &[ArtifactFile],
+    evidence: Option<&Evidence>,
     blobs: &mut Blobs<'_>,
 ) -> Result<Vec<Artifact>, CollectError> {
-    if files.len() > limit::ARTIFACTS {
+    let reports: Vec<Check> = evidence
+        .into_iter()
+        .flat_map(|evidence| &evidence.checks)
+        .filter(|checked| checked.ran)
+        .map(|checked| checked.check)
+        .collect();
+    let count = files.len().saturating_add(reports.len());
+    if count > limit::ARTIFACTS {
         let message = format!(
-            "the result names {} artifacts, over the limit of {}",
+            "the result names {} artifacts, which with {} reports of checks is over the limit of {}",
             files.len(),
+            reports.len(),
             limit::ARTIFACTS
         );
         return Err(CollectError::Artifact(message));
     }
     let mut names = BTreeSet::new();
     let mut artifacts = Vec::with_capacity(files.len());
+    for check in reports {
+        let source = fs::File::open(layout.report(check)).map_err(CollectError::Volume)?;
+        let written = write(source, &blobs.unfinished()).map_err(CollectError::Volume)?;
+        blobs.keep(&written)?;
+        artifacts.push(Artifact {
+            name: format!("{REPORTS}{}.json", check.as_str()),
+            digest: written.digest,
+            bytes: written.bytes,
+            media_type: "application/json".to_owned(),
+        });
+    }
     for file in files {
         let media_type = file.media_type.as_deref().unwrap_or("application/octet-stream");
         if let Some(problem) = problem(file, media_type, &mut names) {
             return Err(CollectError::Artifact(problem));
         }
-        let written = copy(workspace, &file.path, &blobs.unfinished())?;
+        let directory = match file.directory {
+            ArtifactDirectory::Workspace => layout.open_workspace().map_err(CollectError::Workspace)?,
+            ArtifactDirectory::Artifacts => layout.open_artifacts().map_err(CollectError::Artifacts)?,
+        };
+        let written = copy(&directory, &file.path, &blobs.unfinished())?;
         blobs.keep(&written)?;
         artifacts.push(Artifact {
             name: file.name.clone(),
@@ -195,16 +265,21 @@ fn problem<'file>(
             limit::MEDIA_TYPE_BYTES
         ));
     }
+    if name.starts_with(REPORTS) {
+        return Some(format!(
+            "the artifact {name:?} has a name below {REPORTS}, where the reports of checks are: give it another"
+        ));
+    }
     (!names.insert(name)).then(|| format!("two artifacts have the name {name:?}"))
 }
 
-/// Copies a file of the workspace. Each part of its path is opened in the directory before it, and no link is followed.
-fn copy(workspace: &OwnedFd, path: &str, target: &Path) -> Result<Written, CollectError> {
+/// Copies a file that the agent left. Each part of its path is opened in the directory before it, and no link is followed.
+fn copy(directory: &OwnedFd, path: &str, target: &Path) -> Result<Written, CollectError> {
     let failed = |source| CollectError::ArtifactFile {
         path: stagecraft_api::error::truncate(path, 256),
         source,
     };
-    let source = open_beneath(workspace, path).map_err(failed)?;
+    let source = open_beneath(directory, path).map_err(failed)?;
     let too_large = || {
         failed(io::Error::other(format!(
             "it has more than {} bytes",
@@ -214,22 +289,27 @@ fn copy(workspace: &OwnedFd, path: &str, target: &Path) -> Result<Written, Colle
     if source.bytes > limit::BLOB_BYTES {
         return Err(too_large());
     }
-    let mut writer = HashingWriter::new(fs::File::create(target).map_err(CollectError::Volume)?);
-    io::copy(&mut source.file.take(limit::BLOB_BYTES + 1), &mut writer).map_err(failed)?;
-    let written = writer.finish().map_err(CollectError::Volume)?;
+    let written = write(source.file.take(limit::BLOB_BYTES + 1), target).map_err(failed)?;
     if written.bytes > limit::BLOB_BYTES {
         return Err(too_large());
     }
     Ok(written)
 }
 
-fn open_beneath(workspace: &OwnedFd, path: &str) -> io::Result<RegularFile> {
+fn write(mut source: impl io::Read, target: &Path) -> io::Result<Written> {
+    let mut writer = HashingWriter::new(fs::File::create(target)?);
+    io::copy(&mut source, &mut writer)?;
+    writer.finish()
+}
+
+/// Opens a regular file at a path below a directory, one part after the other, without following links.
+pub(super) fn open_beneath(directory: &OwnedFd, path: &str) -> io::Result<RegularFile> {
     let mut parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
     let outside = parts.iter().any(|part| part.is_empty() || *part == "..");
     let Some(last) = parts.pop().filter(|_| !outside) else {
-        return Err(io::Error::other("it is not a path below the workspace"));
+        return Err(io::Error::other("it is not a path below that directory"));
     };
-    let mut directory = workspace.try_clone()?;
+    let mut directory = directory.try_clone()?;
     for part in parts {
         directory = snapshot::open(&directory, part.as_bytes(), OFlags::DIRECTORY)?;
     }

@@ -9,7 +9,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stagecraft_api::protocol::{
-    ClaimReply, ClaimRequest, ErrorReply, EventsRequest, HeartbeatReply, HeartbeatRequest, ResultReply,
+    BranchEntry, BranchReply, ClaimReply, ClaimRequest, ErrorReply, EventsRequest, HeartbeatReply,
+    HeartbeatRequest, MoveBranchRequest, PushImageReply, PushImageRequest, ResultReply,
 };
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::{Digest, StructuredError};
@@ -70,6 +71,10 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(5);
 /// What the gateway answers when it does not know of the claim: it has been restored, or the claim never arrived.
 const NOT_CLAIMED: &str = "NotClaimed";
+/// What the registry behind the gateway answers. Whether to ask again is decided by who asked.
+const OF_REGISTRY: [&str; 2] = ["RegistryUnavailable", "RegistryRefused"];
+/// Longest time for a push. The gateway goes on when it is over, and the next try finds what is done.
+const PUSH_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl Gateway {
     pub fn new(settings: GatewaySettings) -> Result<Self, SettingsError> {
@@ -142,12 +147,58 @@ impl Gateway {
         .await
     }
 
+    /// Has an uploaded image pushed until the gateway or the registry behind it has taken or refused it.
+    pub async fn push_image(&self, manifest: &Digest) -> Result<PushImageReply, GatewayError> {
+        let body = PushImageRequest {
+            manifest: manifest.clone(),
+        };
+        self.persist("push an image", || async {
+            let request = self.request(Method::POST, "/v1/images").await?.json(&body);
+            let response = accept(request.timeout(PUSH_TIMEOUT)).await?;
+            response.json().await.map_err(away)
+        })
+        .await
+    }
+
     /// Downloads a blob of the task until it is there or refused. Reads at most `bytes` and one more; whether it is the
     /// right one is for the caller to see.
     pub async fn download(&self, digest: &Digest, bytes: u64, file: &Path) -> Result<(), GatewayError> {
+        self.fetch(&format!("/v1/blobs/{digest}"), bytes, file).await
+    }
+
+    /// Asks where the task's branch stands until the gateway has answered or refused.
+    pub async fn branch(&self, branch: &str) -> Result<BranchReply, GatewayError> {
+        self.persist("read the branch", || async {
+            let request = self.request(Method::GET, &branch_path(branch)).await?;
+            accept(request.timeout(TIMEOUT)).await?.json().await.map_err(away)
+        })
+        .await
+    }
+
+    /// Downloads the bundle that the branch stands at by then, as [`Self::download`] does.
+    pub async fn download_tip(&self, branch: &str, bytes: u64, file: &Path) -> Result<(), GatewayError> {
+        self.fetch(&format!("{}/bundle", branch_path(branch)), bytes, file)
+            .await
+    }
+
+    /// Moves the branch until the gateway has done it or refused. The gateway copies the bundle meanwhile.
+    pub async fn move_branch(
+        &self,
+        branch: &str,
+        body: &MoveBranchRequest,
+    ) -> Result<BranchEntry, GatewayError> {
+        self.persist("move the branch", || async {
+            let request = self.request(Method::POST, &branch_path(branch)).await?.json(body);
+            let response = accept(request.timeout(transfer_time(body.workspace.bytes))).await?;
+            response.json().await.map_err(away)
+        })
+        .await
+    }
+
+    async fn fetch(&self, path: &str, bytes: u64, file: &Path) -> Result<(), GatewayError> {
         self.persist("download a blob", || async {
             let request = self
-                .request(Method::GET, &format!("/v1/blobs/{digest}"))
+                .request(Method::GET, path)
                 .await?
                 .timeout(transfer_time(bytes));
             let mut response = accept(request).await?;
@@ -240,6 +291,10 @@ pub async fn with_retries<T, F: Future<Output = Result<T, GatewayError>>>(
         .await
 }
 
+fn branch_path(branch: &str) -> String {
+    format!("/v1/branches/{branch}")
+}
+
 fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(60 + bytes / SLOWEST)
 }
@@ -270,7 +325,7 @@ async fn accept(request: RequestBuilder) -> Result<Response, GatewayError> {
         },
         |reply| reply.error.bounded(),
     );
-    if may_pass(status) {
+    if may_pass(status) && !OF_REGISTRY.contains(&error.code.as_str()) {
         return Err(GatewayError::Away {
             message: format!("status {status}: {}", error.message),
             retry_after,

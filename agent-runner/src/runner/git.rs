@@ -33,7 +33,7 @@ fn is_git(name: &[u8]) -> bool {
 }
 
 /// A path below the workspace for messages: bounded, and readable whatever bytes it has.
-fn shown(path: &[u8]) -> String {
+pub(in crate::runner) fn shown(path: &[u8]) -> String {
     stagecraft_api::error::truncate(&String::from_utf8_lossy(path), 256)
 }
 

@@ -14,6 +14,8 @@ use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::{AttemptKey, Digest};
 use tokio::sync::watch;
 
+use super::evidence::session::Evidence;
+use super::integrate::Integration;
 use crate::loopback::{Action, ExitReport, Instruction};
 
 /// How far the attempt is.
@@ -24,6 +26,15 @@ pub struct Progress {
     /// The agent may start, or has.
     #[serde(default)]
     pub prepared: bool,
+    /// The merge that the workspace held at the start, where the task is to integrate.
+    #[serde(default)]
+    pub integration: Option<Integration>,
+    /// The commit that a new version of the project follows upon, where it is not the task's input.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// What the checks reported, where the agent opened an evidence session.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
     /// The launcher said that the command runs.
     #[serde(default)]
     pub launched: bool,
@@ -84,11 +95,14 @@ impl Progress {
     }
 
     fn exit_code(&self, ending: Ending) -> i32 {
-        let succeeded = self
-            .conclusion
+        i32::from(!(self.succeeded() && ending == Ending::Reported))
+    }
+
+    /// The attempt came to a good end.
+    pub fn succeeded(&self) -> bool {
+        self.conclusion
             .as_ref()
-            .is_some_and(|conclusion| matches!(conclusion.result.outcome, Outcome::Succeeded { .. }));
-        i32::from(!(succeeded && ending == Ending::Reported))
+            .is_some_and(|conclusion| matches!(conclusion.result.outcome, Outcome::Succeeded { .. }))
     }
 
     /// In a word, for heartbeats.

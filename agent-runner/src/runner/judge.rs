@@ -57,7 +57,8 @@ pub fn read_result(layout: &Layout) -> Result<AgentResult, StructuredError> {
     parse_result(&text)
 }
 
-fn parse_result(text: &[u8]) -> Result<AgentResult, StructuredError> {
+/// A result as the agent wrote it, within bounds.
+pub(super) fn parse_result(text: &[u8]) -> Result<AgentResult, StructuredError> {
     let mut result: AgentResult = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
     result.summary = truncate(&result.summary, limit::MESSAGE_BYTES);
     let outputs = Value::Object(result.outputs.clone()).to_string();
@@ -131,6 +132,16 @@ fn missing() -> StructuredError {
         "the agent's command exited with status 0 but wrote no result",
     )
     .suggest("have the agent write JSON to the file that STAGECRAFT_RESULT names; {} is enough")
+}
+
+/// The agent opened an evidence session and ended without its result.
+pub fn evidence_missing() -> StructuredError {
+    StructuredError::new(
+        "EvidenceMissing",
+        Category::Execution,
+        "the agent's command exited with status 0, but its checks were not brought to an end: it opened an evidence session and handed in no result there",
+    )
+    .suggest("read the log of the Pod's container agent: something may have ended the agent's program in its place")
 }
 
 fn malformed(error: &dyn std::error::Error) -> StructuredError {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, OFlags};
 
 use super::git::snapshot;
+use crate::loopback::Check;
 
 /// Paths of a Pod.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct Layout {
 }
 
 const WORKSPACE: &str = "workspace";
+const ARTIFACTS: &str = "artifacts";
 const RESULT: &str = "result.json";
 
 impl Layout {
@@ -25,6 +27,11 @@ impl Layout {
     /// Where the launcher is put for the agent's container.
     pub fn launcher(&self) -> PathBuf {
         self.root.join("stagecraft/bin/stagecraft-launcher")
+    }
+
+    /// Where the program of the built-in agents is put, for images that hold only tools.
+    pub fn agent(&self) -> PathBuf {
+        self.root.join("stagecraft/bin/stagecraft-agent")
     }
 
     pub fn task(&self) -> PathBuf {
@@ -42,6 +49,16 @@ impl Layout {
 
     pub fn home(&self) -> PathBuf {
         self.work().join("home")
+    }
+
+    /// What the agent leaves here can become an artifact and is never committed.
+    pub fn artifacts(&self) -> PathBuf {
+        self.work().join(ARTIFACTS)
+    }
+
+    /// Artifacts of earlier stages, as STAGE/NAME.
+    pub fn inputs(&self) -> PathBuf {
+        self.work().join("inputs")
     }
 
     /// Volume of the runner alone.
@@ -62,6 +79,15 @@ impl Layout {
         self.state().join("blobs")
     }
 
+    /// Directory of the reports of checks.
+    pub fn reports(&self) -> PathBuf {
+        self.state().join("reports")
+    }
+
+    pub fn report(&self, check: Check) -> PathBuf {
+        self.reports().join(check.as_str()).with_extension("json")
+    }
+
     /// Its being there lets the agent's container start.
     pub fn ready(&self) -> PathBuf {
         self.state().join(Self::READY)
@@ -73,6 +99,12 @@ impl Layout {
     pub fn open_workspace(&self) -> io::Result<OwnedFd> {
         let work = open_directory(&self.work())?;
         Ok(snapshot::open(&work, WORKSPACE.as_bytes(), OFlags::DIRECTORY)?)
+    }
+
+    /// The directory for artifacts, whatever the agent put in its place.
+    pub fn open_artifacts(&self) -> io::Result<OwnedFd> {
+        let work = open_directory(&self.work())?;
+        Ok(snapshot::open(&work, ARTIFACTS.as_bytes(), OFlags::DIRECTORY)?)
     }
 
     /// The result file, if it is a regular one.

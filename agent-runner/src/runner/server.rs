@@ -4,23 +4,31 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::json;
 use stagecraft_api::error::truncate;
-use stagecraft_api::protocol::EventKind;
+use stagecraft_api::limit;
+use stagecraft_api::protocol::{ErrorReply, EventKind};
 use tracing::Instrument as _;
 
 use super::events::Events;
+use super::evidence::session::{Session, SessionError};
+use super::image::{ImageError, Images};
 use super::journal::{Journal, JournalError};
-use crate::loopback::{Action, AgentMessage, ExitReport, Instruction, LONG_POLL};
+use crate::loopback::{Action, AgentMessage, ExitReport, Instruction, LONG_POLL, REPORT_BYTES};
 use stagecraft_api::error::chain;
 
 /// Longest body of a request.
 const BODY_BYTES: usize = 64 * 1024;
+/// Longest result that is handed in with evidence.
+#[expect(clippy::cast_possible_truncation, reason = "it is a quarter of a mebibyte")]
+const RESULT_BYTES: usize = limit::RESULT_FILE_BYTES as usize;
 /// Longest end of output that is kept, in bytes of JSON.
 const TAIL_BYTES: usize = 8 * 1024;
 /// The SDKs of both providers try again on 501 unless this says no.
@@ -31,14 +39,30 @@ const NO_PROVIDER: &str = "no model provider is connected to this Stagecraft ins
 pub struct Server {
     pub journal: Arc<Journal>,
     pub events: Events,
+    pub images: Arc<Images>,
+    pub session: Arc<Session>,
 }
 
 /// The routes. What they log carries the span in which this is called.
 pub fn router(server: Server) -> Router {
     let span = tracing::Span::current();
+    // Whoever has no key is refused before a byte of what it sends is read.
+    let evidence = Router::new()
+        .route(
+            "/v1/evidence/reports",
+            post(report).layer(DefaultBodyLimit::max(REPORT_BYTES + BODY_BYTES)),
+        )
+        .route(
+            "/v1/evidence/result",
+            post(result).layer(DefaultBodyLimit::max(RESULT_BYTES)),
+        )
+        .route_layer(middleware::from_fn_with_state(server.clone(), admit));
     Router::new()
         .route("/v1/task", get(task))
         .route("/v1/events", post(progress))
+        .route("/v1/images", post(image))
+        .route("/v1/evidence", post(open_evidence))
+        .merge(evidence)
         .route("/launcher/started", post(started))
         .route("/launcher/exited", post(exited))
         .route("/launcher/instruction", get(instruction))
@@ -73,6 +97,56 @@ async fn progress(State(server): State<Server>, body: Bytes) -> Response {
         StatusCode::TOO_MANY_REQUESTS
     };
     status.into_response()
+}
+
+/// Pushes an image that the agent made. Takes JSON whatever its content type says.
+async fn image(State(server): State<Server>, body: Bytes) -> Response {
+    let pushed = match serde_json::from_slice(&body) {
+        Ok(request) => server.images.push(&request).await,
+        Err(error) => Err(ImageError::Request(error)),
+    };
+    match pushed {
+        Ok(reply) => Json(reply).into_response(),
+        Err(error) => {
+            let (status, error) = error.reply();
+            tracing::warn!(%status, code = error.code, message = error.message, "the image was not pushed");
+            (status, Json(ErrorReply { error })).into_response()
+        }
+    }
+}
+
+async fn open_evidence(State(server): State<Server>, body: Bytes) -> Response {
+    evidence(server.session.open(&body))
+}
+
+async fn report(State(server): State<Server>, body: Bytes) -> Response {
+    evidence(server.session.report(&body).await)
+}
+
+async fn result(State(server): State<Server>, body: Bytes) -> Response {
+    evidence(server.session.result(&body))
+}
+
+async fn admit(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION);
+    let admitted = server
+        .session
+        .admits(authorization.and_then(|value| value.to_str().ok()));
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => evidence::<()>(Err(error)),
+    }
+}
+
+fn evidence<T: Serialize>(taken: Result<T, SessionError>) -> Response {
+    match taken {
+        Ok(reply) => Json(reply).into_response(),
+        Err(error) => {
+            let (status, error) = error.reply();
+            tracing::warn!(%status, code = error.code, message = error.message, "evidence was not taken");
+            (status, Json(ErrorReply { error })).into_response()
+        }
+    }
 }
 
 async fn started(State(server): State<Server>) -> Response {

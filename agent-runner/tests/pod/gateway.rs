@@ -1,5 +1,7 @@
 //! A gateway that believes everybody, over TLS, with faults on demand.
 
+mod branches;
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -8,14 +10,14 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{post, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use serde_json::json;
 use stagecraft_api::Digest;
 use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::protocol::{AgentEvent, EventsRequest};
+use stagecraft_api::protocol::{AgentEvent, BranchEntry, EventsRequest, PushImageRequest};
 use stagecraft_api::result::AttemptResult;
 use tokio::sync::watch;
 
@@ -29,7 +31,11 @@ pub enum Call {
     Events,
     Upload,
     Download,
+    Image,
     Result,
+    Branch,
+    Tip,
+    Move,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub enum Fault {
     Status(u16),
     /// Answers that it does not know of the claim.
     NotClaimed,
+    /// Answers that the registry behind it is away.
+    RegistryUnavailable,
 }
 
 #[derive(Default)]
@@ -55,6 +63,12 @@ pub struct Seen {
     /// Reports that came after the first.
     pub repeated: usize,
     pub blobs: HashMap<Digest, Vec<u8>>,
+    /// The moves of the one branch that there is.
+    pub moves: Vec<BranchEntry>,
+    /// That many looks at the branch still see it before its last move.
+    pub lagging: usize,
+    /// Manifests of images that were pushed.
+    pub images: Vec<Digest>,
     pub events: Vec<AgentEvent>,
     pub states: Vec<String>,
 }
@@ -171,7 +185,10 @@ fn router(seen: watch::Sender<Seen>) -> Router {
         .route("/v1/heartbeat", post(heartbeat))
         .route("/v1/events", post(events))
         .route("/v1/result", post(result))
+        .route("/v1/images", post(image))
         .route("/v1/blobs/{digest}", put(upload).get(download))
+        .route("/v1/branches/main", get(branches::show).post(branches::advance))
+        .route("/v1/branches/main/bundle", get(branches::bundle))
         .layer(DefaultBodyLimit::disable())
         .with_state(seen)
 }
@@ -200,6 +217,7 @@ async fn enter(seen: &watch::Sender<Seen>, headers: &HeaderMap, call: Call) -> R
         Some(Fault::Hold) => std::future::pending().await,
         Some(Fault::Status(status)) => Err(refuse(status, "Injected")),
         Some(Fault::NotClaimed) => Err(refuse(409, "NotClaimed")),
+        Some(Fault::RegistryUnavailable) => Err(refuse(503, "RegistryUnavailable")),
     }
 }
 
@@ -293,6 +311,17 @@ async fn download(State(seen): Shared, headers: HeaderMap, Path(digest): Path<Di
                 Some(blob) => leave(answer, blob).await,
                 None => refuse(404, "NoBlob"),
             }
+        }
+        Err(response) => response,
+    }
+}
+
+async fn image(State(seen): Shared, headers: HeaderMap, Json(body): Json<PushImageRequest>) -> Response {
+    match enter(&seen, &headers, Call::Image).await {
+        Ok(answer) => {
+            let reference = format!("registry.test/shop@{}", body.manifest);
+            seen.send_modify(|seen| seen.images.push(body.manifest));
+            leave(answer, Json(json!({"reference": reference}))).await
         }
         Err(response) => response,
     }

@@ -3,10 +3,15 @@
 
 mod attempts;
 mod deaths;
+mod evidence;
 mod faults;
 mod gateway;
 mod git;
+mod history;
 mod hostile_trees;
+mod images;
+mod integration;
 mod launcher;
+mod merging;
 mod pod;
 mod task;

@@ -168,6 +168,8 @@ impl Pod {
             .env("STAGECRAFT_TASK", self.path("stagecraft/task.json"))
             .env("STAGECRAFT_WORKSPACE", self.path("work/workspace"))
             .env("STAGECRAFT_RESULT", self.path("work/result.json"))
+            .env("STAGECRAFT_ARTIFACTS", self.path("work/artifacts"))
+            .env("STAGECRAFT_TOOLCHAIN", self.path("toolchain"))
             .env("STAGECRAFT_RUNNER_URL", self.url())
             .env("STAGECRAFT_CGROUP", self.path("cgroup"))
             .env("HOME", self.path("work/home"))

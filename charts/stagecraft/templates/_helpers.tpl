@@ -25,6 +25,9 @@
 {{- printf "%s:%s" .Release.Namespace (include "stagecraft.fullname" .) -}}
 {{- end }}
 
+{{- /* The ClusterRole of stages that deploy. The operator binds it in the namespaces of Workflows. */}}
+{{- define "stagecraft.deployerRole" -}}{{ include "stagecraft.clusterName" . }}-deployer{{- end }}
+
 {{- /* Arguments: context, component. */}}
 {{- define "stagecraft.selector" -}}
 app.kubernetes.io/name: {{ include "stagecraft.name" .context }}
@@ -201,4 +204,26 @@ egress:
             {{- include "stagecraft.selector" (dict "context" . "component" "gateway") | nindent 12 }}
     ports:
       - {protocol: TCP, port: 8443}
+{{- end }}
+
+{{- /* What stages that deploy may reach beside that, whichever namespace it is put into. Policies add up. */}}
+{{- define "stagecraft.deployerPolicy" -}}
+podSelector:
+  matchLabels:
+    stagecraft.dev/permissions: deploy
+policyTypes: [Egress]
+egress:
+  - ports:
+      - {protocol: TCP, port: 443}
+      - {protocol: TCP, port: 6443}
+    {{- with .Values.networkPolicy.apiServer }}
+    to:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  - to:
+      - podSelector:
+          matchExpressions:
+            - {key: stagecraft.dev/project, operator: Exists}
+    ports:
+      - {protocol: TCP, port: 8080}
 {{- end }}

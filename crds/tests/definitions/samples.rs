@@ -7,7 +7,7 @@ use kube::core::cel::validate_cel;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
-use stagecraft_api::envelope::EchoPayload;
+use stagecraft_api::payload::EchoPayload;
 use stagecraft_api::{Agent, ModelProvider, Workflow, WorkflowTemplate};
 
 use crate::{root, schema_of};

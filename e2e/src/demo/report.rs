@@ -1,37 +1,62 @@
 //! What stays on the screen at the end.
 
+mod fields;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
 use stagecraft_api::WorkflowStatus;
-use stagecraft_api::error::truncate;
 use stagecraft_api::status::{StagePhase, StageStatus};
 
-use super::progress::{one_line, seconds};
+use super::progress::seconds;
 use super::style::Style;
 
-/// Longest outputs in the table, in bytes; the object has all of them.
-const OUTPUTS: usize = 200;
+/// Longest line about what a stage produced, in characters; the object has all of it.
+const WIDTH: usize = 160;
 
-/// A table of the stages with what they produced.
+/// A table of the stages, and below it a line for each with what it produced.
 pub fn outputs(status: &WorkflowStatus, style: Style) -> String {
-    let head = [
-        "STAGE", "PHASE", "ATTEMPTS", "DURATION", "CPU", "MEMORY", "OUTPUTS",
-    ];
+    let mut text = table(status, style);
+    if status.stages.is_empty() {
+        return text;
+    }
+    let names = status.stages.iter().map(|stage| stage.name.chars().count());
+    let name_width = names.max().unwrap_or(0);
+    let _ = writeln!(text, "\n{}", style.bold("What the stages produced"));
+    for stage in &status.stages {
+        // Two spaces stand before the name and two behind it.
+        let room = WIDTH.saturating_sub(name_width + 4);
+        let line = format!("  {:<name_width$}  {}", stage.name, produced(stage, room));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// The outputs of a stage, or why there are none, in one line of at most `room` characters.
+fn produced(stage: &StageStatus, room: usize) -> String {
+    let outputs = fields::line(&stage.outputs, room);
+    match (&stage.error, stage.phase) {
+        (Some(error), StagePhase::Failed) => fields::cut(&format!("{}: {}", error.code, error.message), room),
+        _ if outputs.is_empty() => nothing(),
+        _ => outputs,
+    }
+}
+
+fn table(status: &WorkflowStatus, style: Style) -> String {
+    let head = ["STAGE", "PHASE", "ATTEMPTS", "DURATION", "CPU", "MEMORY"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(status.stages.iter().map(row));
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..head.len() - 1).map(width).collect();
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");
         }
-        line.push_str(row.last().map_or("", String::as_str));
         let line = line.trim_end();
         text.push('\n');
         text.push_str(&if index == 0 {
@@ -44,13 +69,8 @@ pub fn outputs(status: &WorkflowStatus, style: Style) -> String {
     text
 }
 
-fn row(stage: &StageStatus) -> [String; 7] {
+fn row(stage: &StageStatus) -> [String; 6] {
     let since = stage.started_at.zip(stage.finished_at);
-    let outputs = match (&stage.error, stage.phase) {
-        (Some(error), StagePhase::Failed) => format!("{}: {}", error.code, error.message),
-        _ if stage.outputs.is_empty() => "-".to_owned(),
-        _ => serde_json::to_string(&stage.outputs).unwrap_or_default(),
-    };
     [
         stage.name.clone(),
         format!("{:?}", stage.phase),
@@ -66,7 +86,6 @@ fn row(stage: &StageStatus) -> [String; 7] {
         stage
             .usage
             .map_or_else(nothing, |usage| format!("{} MiB", usage.peak_memory_bytes >> 20)),
-        truncate(&one_line(&outputs), OUTPUTS),
     ]
 }
 
@@ -75,39 +94,25 @@ fn nothing() -> String {
     "-".to_owned()
 }
 
+/// What ran, as far as it matters for what can be done next.
+pub struct Ran<'a> {
+    pub file: &'a Path,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Where the application is that it deployed, if it did.
+    pub application: Option<String>,
+    /// Whether it ran on the cluster of `make up`, whose kubeconfig and tools a shell does not have by itself.
+    pub dev_cluster: bool,
+}
+
 /// Commands that lead on from here.
-pub fn what_next(file: &Path, namespace: &str, name: &str, style: Style) -> String {
-    let failing = failing_sample(file);
-    let mut commands = vec![
-        (
-            format!("kubectl -n {namespace} get swf {name} -o yaml"),
-            "everything that it left behind",
-        ),
-        (
-            format!("kubectl -n {namespace} describe swf {name}"),
-            "the same as a story, with its Events",
-        ),
-        (
-            "kubectl explain workflow.spec".to_owned(),
-            "what else a Workflow can say",
-        ),
-        (
-            format!("kubectl -n {namespace} get workflows -w"),
-            "watch the next one while it runs",
-        ),
-    ];
-    if let Some(sample) = &failing {
-        commands.push((
-            format!("kubectl -n {namespace} apply -f {sample}"),
-            "one that fails on purpose, and says why",
-        ));
-    }
-    commands.push((
-        "make down".to_owned(),
-        "stop the cluster; what was built stays in the cache",
-    ));
+pub fn what_next(ran: &Ran<'_>, style: Style) -> String {
+    let commands = match &ran.application {
+        Some(address) => with_application(ran, address),
+        None => without_application(ran),
+    };
     let mut text = format!("\n{}\n", style.bold("What to try next"));
-    if file.exists() && std::env::var_os("CLUSTER").is_none_or(|cluster| cluster == "dev") {
+    if ran.dev_cluster {
         let setup = "export KUBECONFIG=$(make -s kubeconfig) PATH=${XDG_CACHE_HOME:-$HOME/.cache}/stagecraft/bin:$PATH";
         let _ = writeln!(text, "  {setup}");
     }
@@ -124,6 +129,92 @@ pub fn what_next(file: &Path, namespace: &str, name: &str, style: Style) -> Stri
         );
     }
     text.trim_end().to_owned()
+}
+
+/// Commands with what they are good for.
+type Commands = Vec<(String, &'static str)>;
+
+fn with_application(ran: &Ran<'_>, address: &str) -> Commands {
+    let Ran {
+        file,
+        namespace,
+        name,
+        application: _,
+        dev_cluster,
+    } = ran;
+    // The file of a sample stays as it is: the next demo applies it again.
+    let copy = "mine.yaml";
+    let cluster = if *dev_cluster { "" } else { " CLUSTER=current" };
+    let mut commands = vec![
+        (address.to_owned(), "the application: open it in a browser"),
+        (
+            format!("make artifacts WORKFLOW={namespace}/{name}{cluster}"),
+            "its source with all commits, reports of the checks, the build",
+        ),
+        (
+            format!("kubectl -n {namespace} get workflow {name} -o yaml"),
+            "everything that was decided, measured and judged",
+        ),
+        (
+            format!("cp {} {copy} && ${{EDITOR:-vi}} {copy}", file.display()),
+            "other requirements, with another name for Workflow and project",
+        ),
+        (
+            format!("kubectl -n {namespace} apply -f {copy}"),
+            "make that one too",
+        ),
+        watching(namespace),
+    ];
+    commands.extend(ending(*dev_cluster));
+    commands
+}
+
+fn without_application(ran: &Ran<'_>) -> Commands {
+    let Ran {
+        file,
+        namespace,
+        name,
+        application: _,
+        dev_cluster,
+    } = ran;
+    let mut commands = vec![
+        (
+            format!("kubectl -n {namespace} get swf {name} -o yaml"),
+            "everything that it left behind",
+        ),
+        (
+            format!("kubectl -n {namespace} describe swf {name}"),
+            "the same as a story, with its Events",
+        ),
+        (
+            "kubectl explain workflow.spec".to_owned(),
+            "what else a Workflow can say",
+        ),
+        watching(namespace),
+    ];
+    if let Some(sample) = failing_sample(file) {
+        commands.push((
+            format!("kubectl -n {namespace} apply -f {sample}"),
+            "one that fails on purpose, and says why",
+        ));
+    }
+    commands.extend(ending(*dev_cluster));
+    commands
+}
+
+fn watching(namespace: &str) -> (String, &'static str) {
+    (
+        format!("kubectl -n {namespace} get workflows -w"),
+        "watch the next one while it runs",
+    )
+}
+
+fn ending(dev_cluster: bool) -> Option<(String, &'static str)> {
+    let down = (
+        "make down".to_owned(),
+        "stop the cluster; what was built stays in the cache",
+    );
+    dev_cluster.then_some(down)
 }
 
 /// A sample beside the one that ran that shows a failure.
@@ -157,36 +248,5 @@ pub fn where_to_look(namespace: &str, name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use stagecraft_api::Moment;
-    use stagecraft_api::status::Usage;
-
-    use super::*;
-
-    #[test]
-    fn the_table_has_a_row_for_each_stage_in_columns() {
-        let start = Moment::new("2026-11-01T10:00:00Z".parse().unwrap());
-        let mut stage = StageStatus {
-            name: "scaffold".into(),
-            phase: StagePhase::Succeeded,
-            attempt: 2,
-            started_at: Some(start),
-            finished_at: Some(start.plus_millis(1_520)),
-            usage: Some(Usage {
-                cpu_millis: 310,
-                peak_memory_bytes: 20 << 20,
-            }),
-            ..StageStatus::default()
-        };
-        stage.outputs.insert("files".into(), 2.into());
-        let status = WorkflowStatus {
-            stages: vec![stage],
-            ..WorkflowStatus::default()
-        };
-        assert_eq!(
-            outputs(&status, Style::plain()),
-            "\nSTAGE     PHASE      ATTEMPTS  DURATION  CPU    MEMORY  OUTPUTS\n\
-             scaffold  Succeeded  2         1.5 s     0.3 s  20 MiB  {\"files\":2}\n"
-        );
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

@@ -2,9 +2,14 @@
 //! the kubelet puts them into, so no tool of the container runtime is needed.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Pause between two looks at the processes of this machine.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// One process in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +63,36 @@ pub fn in_control_group(part: &str) -> anyhow::Result<Vec<Process>> {
 fn inner_pid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().last()?.parse().ok()
+}
+
+/// Waits for a process of a Pod whose name begins with `pod` and whose command begins with `command`, and kills it at once. An
+/// agent may be done within hundredths of a second, so nothing is asked of the API server.
+pub async fn kill_first(pod: String, command: &'static str, limit: Duration) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            for entry in fs::read_dir("/proc")? {
+                let Ok(pid) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+                    continue;
+                };
+                let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                let is_wanted = read("cmdline").replace('\0', " ").starts_with(command)
+                    && read("root/etc/hostname").starts_with(&pod);
+                if is_wanted
+                    && let Some(process) = Pid::from_raw(pid)
+                    && kill_process(process, Signal::KILL).is_ok()
+                {
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        anyhow::bail!(
+            "no process {command} of a Pod {pod}... was seen within {} s",
+            limit.as_secs()
+        )
+    })
+    .await?
 }
 
 /// SIGKILL.

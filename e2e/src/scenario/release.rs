@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
-use stagecraft_api::Workflow;
+use stagecraft_api::{Workflow, WorkflowTemplate};
 
 use super::kubectl;
 use super::waiting::until;
@@ -55,6 +55,12 @@ impl Release {
             release.ready(client, part, &BTreeSet::new()).await?;
         }
         Ok(release)
+    }
+
+    /// A template that came with the release.
+    pub async fn template(&self, client: &Client, name: &str) -> anyhow::Result<WorkflowTemplate> {
+        let templates: Api<WorkflowTemplate> = Api::namespaced(client.clone(), &self.namespace);
+        Ok(templates.get(name).await?)
     }
 
     /// Kills every Pod of a part at once, and does not wait for what replaces them.

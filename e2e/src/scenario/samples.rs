@@ -1,7 +1,7 @@
 //! Workflows for scenarios.
 
 use serde_json::{Value, json};
-use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::payload::EchoFault;
 
 /// Name of the template of [`single_stage`].
 pub const SINGLE: &str = "single";

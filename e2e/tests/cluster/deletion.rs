@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::watcher;
 use reqwest::Method;
-use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::payload::EchoFault;
 use stagecraft_api::protocol::StoredWorkflows;
 use stagecraft_api::{Workflow, WorkflowTemplate, label, name};
 use stagecraft_e2e::scenario::gateway::{Gateway, operator_token};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::ResourceExt as _;
-use stagecraft_api::envelope::EchoFault;
 use stagecraft_api::error::one_line;
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::payload::EchoFault;
 use stagecraft_api::status::{StagePhase, WorkflowStatus};
 use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
 use stagecraft_e2e::scenario::samples::{self, STAGE};

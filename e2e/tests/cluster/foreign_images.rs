@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::ResourceExt as _;
 use serde_json::json;
-use stagecraft_api::envelope::EchoFault;
+use stagecraft_api::payload::EchoFault;
 use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
 use stagecraft_e2e::scenario::gateway::Gateway;
 use stagecraft_e2e::scenario::samples::{self, STAGE};

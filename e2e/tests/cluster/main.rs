@@ -4,6 +4,8 @@
 //! Modules that begin with `when_` break what all share, so their scenarios run alone; their names put them last.
 
 mod acceptance;
+mod app_failures;
+mod apps;
 mod completion;
 mod deletion;
 mod faults;
@@ -12,6 +14,7 @@ mod history;
 mod kills;
 mod log_lines;
 mod tokens;
+mod when_images_cannot_be_pulled;
 mod when_no_registry_is_set;
 mod when_parts_are_down;
 mod when_the_limit_is_low;

@@ -112,6 +112,11 @@ impl Cluster {
 
     /// A Job of an attempt at `scaffold` with one Pod. The Pod's name is its token.
     pub fn attempt(&self, number: u32, workspace: &Value) -> String {
+        self.attempt_by("echo", &json!({"sleepMillis": 5}), number, workspace)
+    }
+
+    /// The same by another agent than echo.
+    pub fn attempt_by(&self, agent: &str, payload: &Value, number: u32, workspace: &Value) -> String {
         let key = key(number);
         let job = name::job("flow", &key);
         let envelope = json!({
@@ -121,7 +126,7 @@ impl Cluster {
             "createdAt": "2026-11-01T10:00:00.000Z", "deadline": "2026-11-01T10:01:00.000Z",
             "context": {"previousOutputs": {}},
             "project": {"name": "p", "description": "", "requirements": ["r"]},
-            "workspace": workspace, "agent": "echo", "payload": {"sleepMillis": 5}, "command": ["agent"],
+            "workspace": workspace, "agent": agent, "payload": payload, "command": ["agent"],
             "outputsSchema": null,
         });
         self.put(
@@ -148,6 +153,45 @@ impl Cluster {
                 "status": {"stages": [{"name": "scaffold", "phase": phase, "attempt": attempt,
                     "job": name::job("flow", &key(attempt))}]}}),
         );
+    }
+
+    /// An integration stage of another Workflow of the same project, with one Pod. The Pod's name is its token.
+    pub fn neighbour(&self, number: u32) -> String {
+        let workflow = format!("flow-{number}");
+        let key = stagecraft_api::AttemptKey {
+            workflow_uid: format!("{number:0>8}-58a1-4b8e-9a43-0d6d6a6f6d11"),
+            stage: "merge".to_owned(),
+            attempt: 1,
+        };
+        let uid = &key.workflow_uid;
+        let job = name::job(&workflow, &key);
+        let envelope = json!({
+            "apiVersion": "stagecraft.dev/v1alpha1", "attempt": key,
+            "workflow": {"namespace": "team", "name": workflow}, "traceId": name::trace_id(uid),
+            "priority": "medium", "retryCount": 0, "retryLimit": 3, "timeoutSeconds": 60,
+            "createdAt": "2026-11-01T10:00:00.000Z", "deadline": "2026-11-01T10:01:00.000Z",
+            "context": {"previousOutputs": {}}, "project": {"name": "p", "description": "", "requirements": ["r"]},
+            "workspace": null, "agent": "integration", "payload": {}, "command": ["agent"], "outputsSchema": null,
+        });
+        self.put(
+            &format!("/apis/batch/v1/namespaces/team/jobs/{job}"),
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {
+                "name": job, "namespace": "team", "uid": format!("{job}-uid"),
+                "labels": {label::MANAGED_BY: label::MANAGED_BY_VALUE, label::WORKFLOW_UID: uid,
+                    label::STAGE: "merge", label::ATTEMPT: "1"},
+                "annotations": {label::ENVELOPE: envelope.to_string()},
+                "ownerReferences": [{"apiVersion": "stagecraft.dev/v1alpha1", "kind": "Workflow", "name": workflow,
+                    "uid": uid, "controller": true}]}}),
+        );
+        self.put(
+            &format!("/apis/stagecraft.dev/v1alpha1/namespaces/team/workflows/{workflow}"),
+            json!({"apiVersion": "stagecraft.dev/v1alpha1", "kind": "Workflow",
+                "metadata": {"name": workflow, "namespace": "team", "uid": uid},
+                "status": {"stages": [{"name": "merge", "phase": "Running", "attempt": 1, "job": job}]}}),
+        );
+        let pod = format!("{job}-pod");
+        self.pod(&pod, Some(&job));
+        pod
     }
 }
 

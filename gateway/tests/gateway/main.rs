@@ -7,7 +7,15 @@ mod authentication;
 #[cfg(test)]
 mod blobs;
 #[cfg(test)]
+mod branch_refusals;
+#[cfg(test)]
+mod branch_store;
+#[cfg(test)]
+mod branches;
+#[cfg(test)]
 mod cluster;
+#[cfg(test)]
+mod images;
 #[cfg(test)]
 mod operator;
 #[cfg(test)]
@@ -18,5 +26,7 @@ mod results;
 mod server;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod token_registry;
 #[cfg(test)]
 mod world;

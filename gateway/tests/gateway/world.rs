@@ -14,6 +14,7 @@ use stagecraft_api::Digest;
 use stagecraft_gateway::args::Quotas;
 use stagecraft_gateway::metrics::Metrics;
 use stagecraft_gateway::queue::Queue;
+use stagecraft_gateway::registry::Registry;
 use stagecraft_gateway::router::{Gateway, Ingredients, router};
 use stagecraft_gateway::store::Store;
 use tokio_util::task::TaskTracker;
@@ -54,6 +55,14 @@ impl World {
     }
 
     pub fn with(redis_url: &str, redis_password: &str, quotas: Quotas) -> Self {
+        Self::made(redis_url, redis_password, quotas, None)
+    }
+
+    pub fn with_registry(registry: Registry) -> Self {
+        Self::made("redis://127.0.0.1:1", "", Quotas::default(), Some(registry))
+    }
+
+    fn made(redis_url: &str, redis_password: &str, quotas: Quotas, registry: Option<Registry>) -> Self {
         let cluster = Arc::new(Cluster::default());
         cluster.token("operator", OPERATOR, Some(("op", "op-uid")), "stagecraft-gateway");
         let directory = tempfile::tempdir().unwrap();
@@ -73,6 +82,7 @@ impl World {
             client: cluster.client(),
             store: store.clone(),
             queue,
+            registry,
             metrics: metrics.clone(),
             heartbeat,
             operator_service_account: OPERATOR.to_owned(),

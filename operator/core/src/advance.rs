@@ -12,6 +12,7 @@ use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowPh
 
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Count, Next, count, next};
+use crate::gate::{gate_failure, judge_gates};
 use crate::judge::{Verdict, judge};
 use crate::merge::without_nulls;
 use crate::observation::{Observation, ResultEvidence};
@@ -155,6 +156,7 @@ impl Draft<'_> {
             outputs,
             workspace,
             artifacts,
+            metrics,
         } = result.outcome
         else {
             return;
@@ -162,6 +164,14 @@ impl Draft<'_> {
         let Some(stage) = self.stage_mut(&run.name) else {
             return;
         };
+        stage.summary = truncate(&summary, limit::MESSAGE_BYTES);
+        stage.outputs = without_nulls(outputs);
+        stage.artifacts = artifacts;
+        stage.gates = judge_gates(&run.gates, &metrics);
+        if let Some(error) = gate_failure(&run.name, &stage.gates, &stage.outputs) {
+            self.fail(run, error);
+            return;
+        }
         stage.phase = StagePhase::Succeeded;
         stage.finished_at = Some(now);
         stage.message = if stage.attempt == 1 {
@@ -169,10 +179,7 @@ impl Draft<'_> {
         } else {
             format!("succeeded in attempt {}", stage.attempt)
         };
-        stage.summary = truncate(&summary, limit::MESSAGE_BYTES);
-        stage.outputs = without_nulls(outputs);
         stage.workspace = workspace.or(inherited);
-        stage.artifacts = artifacts;
         stage.error = None;
         let attempt = stage.attempt;
         let took = stage.started_at.map_or(0, |started| now.millis_since(started));

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::digest::Digest;
-use stagecraft_api::envelope::{Context, Payload, TaskEnvelope, WorkflowRef};
+use stagecraft_api::envelope::{Context, InputFile, TaskEnvelope, WorkflowRef};
 use stagecraft_api::moment::Moment;
 use stagecraft_api::name;
+use stagecraft_api::payload::Payload;
 use stagecraft_api::run::{INITIALIZE, Run, RunStage};
 use stagecraft_api::status::{StagePhase, StageStatus, WorkspaceRef};
 
@@ -25,6 +26,7 @@ pub fn envelope(
         .filter(|status| status.phase == StagePhase::Succeeded && status.name != INITIALIZE)
         .map(|status| (status.name.clone(), status.outputs.clone()))
         .collect();
+    let (inputs, missing_inputs) = inputs(stage, stages);
     TaskEnvelope {
         api_version: format!("{}/{}", stagecraft_api::GROUP, stagecraft_api::VERSION),
         attempt: AttemptKey {
@@ -46,6 +48,9 @@ pub fn envelope(
         context: Context { previous_outputs },
         project: run.project.clone(),
         workspace: workspace(stage, stages),
+        workspace_access: stage.agent.workspace,
+        inputs,
+        missing_inputs,
         payload: payload(stage),
         command: stage.agent.command.clone(),
         outputs_schema: stage.agent.outputs_schema.clone(),
@@ -60,6 +65,32 @@ pub fn workspace(stage: &RunStage, stages: &[StageStatus]) -> Option<WorkspaceRe
             .find(|status| status.phase == StagePhase::Succeeded && status.name == *need)
             .and_then(|status| status.workspace.clone())
     })
+}
+
+/// The artifacts of earlier stages that a stage asks for, and those that are not there.
+fn inputs(stage: &RunStage, stages: &[StageStatus]) -> (Vec<InputFile>, Vec<String>) {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for input in &stage.inputs {
+        let artifact = stages
+            .iter()
+            .find(|status| status.phase == StagePhase::Succeeded && status.name == input.stage)
+            .and_then(|status| {
+                status
+                    .artifacts
+                    .iter()
+                    .find(|artifact| artifact.name == input.artifact)
+            });
+        match artifact {
+            Some(artifact) => found.push(InputFile {
+                stage: input.stage.clone(),
+                name: artifact.name.clone(),
+                digest: artifact.digest.clone(),
+                bytes: artifact.bytes,
+            }),
+            None => missing.push(format!("{}/{}", input.stage, input.artifact)),
+        }
+    }
+    (found, missing)
 }
 
 /// Typed where the agent is one of ours and the input fits; as it stands otherwise.

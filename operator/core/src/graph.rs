@@ -95,3 +95,34 @@ fn check_cycle(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>)
         ));
     }
 }
+
+/// Inputs have to come from stages that are done by then.
+pub(crate) fn check_inputs(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
+    for (index, stage) in template.stages.iter().enumerate() {
+        let before = needed(template, index);
+        for input in stage.inputs.iter().filter(|input| !before.contains(&input.stage)) {
+            violations.push(violation(
+                format!("template.spec.stages[name={}].inputs", stage.name),
+                &input.stage,
+                format!(
+                    "an input comes from a stage that is needed, directly or not; {}",
+                    choices(before.iter(), "this stage needs none")
+                ),
+            ));
+        }
+    }
+}
+
+/// Names of all that a stage needs, directly or not. In a cycle it needs itself too.
+fn needed(template: &WorkflowTemplateSpec, index: usize) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = needs(template, index);
+    while let Some(name) = open.pop() {
+        if let Some(at) = template.stages.iter().position(|stage| stage.name == name)
+            && found.insert(name)
+        {
+            open.extend(needs(template, at));
+        }
+    }
+    found
+}

@@ -18,6 +18,7 @@ pub fn judge_result(result: &AttemptResult, run: &RunStage) -> Result<AttemptRes
             outputs,
             workspace,
             artifacts,
+            metrics: _,
         } => {
             check_outputs(outputs, run)?;
             workspace.iter().try_for_each(check_workspace)?;

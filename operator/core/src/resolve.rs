@@ -6,11 +6,13 @@ use std::fmt;
 use serde_json::{Map, Value};
 use stagecraft_api::agent::{AgentSpec, Requirement};
 use stagecraft_api::error::truncate;
+use stagecraft_api::gate::Gate;
+use stagecraft_api::limit;
 use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
 use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
 
-use crate::graph::{check_graph, needs};
+use crate::graph::{check_graph, check_inputs, needs};
 use crate::size::{check_run, check_spec};
 
 /// What a Workflow can refer to: its own namespace's objects laid over the release's.
@@ -21,6 +23,8 @@ pub struct Catalog {
     /// Every template that `spec.templateRef` can name.
     pub templates: BTreeMap<String, WorkflowTemplateSpec>,
     pub agents: BTreeMap<String, AgentSpec>,
+    /// Names of those of the Agents that the Workflow's namespace has itself.
+    pub own_agents: BTreeSet<String>,
     /// Whether `registry.host` is set.
     pub registry: bool,
 }
@@ -73,6 +77,7 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
     let stages = found.as_ref().map(|(_, template)| {
         check_overrides(&spec.stages, template, &mut violations);
         check_graph(template, &mut violations);
+        check_inputs(template, &mut violations);
         resolve_stages(spec, template, catalog, &mut violations)
     });
     let run = found.zip(stages).map(|((template, _), stages)| Run {
@@ -230,10 +235,29 @@ fn resolve_stage(
     };
     if agent.requires.contains(&Requirement::Registry) && !catalog.registry {
         violations.push(violation(
-            field,
+            &field,
             agent_name,
             "this agent pushes images and the installation names no registry; set the chart's value registry.host to one \
              that the nodes can pull from",
+        ));
+    }
+    if !agent.permissions.is_empty() && catalog.own_agents.contains(agent_name) {
+        violations.push(violation(
+            &field,
+            agent_name,
+            "this Agent asks for permissions, which only Agents in the release's namespace may have; have an administrator \
+             create it there, or remove its permissions",
+        ));
+    }
+    let gates = gates(
+        &stage.gates,
+        change.map_or(&[], |(_, change)| change.gates.as_slice()),
+    );
+    if gates.len() > limit::GATES {
+        violations.push(violation(
+            format!("spec.stages[name={}].gates", stage.name),
+            format!("{} gates with the template's", gates.len()),
+            format!("a stage has at most {} gates: leave some out", limit::GATES),
         ));
     }
     let mut payload = stage.payload.clone();
@@ -254,8 +278,16 @@ fn resolve_stage(
             .and_then(|(_, change)| change.retries)
             .unwrap_or(stage.retries),
         payload,
+        gates,
+        inputs: stage.inputs.clone(),
         agent: run_agent(agent_name, agent),
     })
+}
+
+/// The template's gates, each replaced by the Workflow's of the same metric, and the Workflow's further ones.
+fn gates(template: &[Gate], own: &[Gate]) -> Vec<Gate> {
+    let kept = |gate: &&Gate| !own.iter().any(|own| own.metric == gate.metric);
+    template.iter().filter(kept).chain(own).cloned().collect()
 }
 
 fn check_payload(
@@ -302,6 +334,8 @@ fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
         payload_schema: _,
         outputs_schema,
         requires: _,
+        workspace,
+        permissions,
     } = agent.clone();
     RunAgent {
         name: name.to_owned(),
@@ -311,5 +345,7 @@ fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
         env,
         resources,
         outputs_schema,
+        workspace,
+        permissions,
     }
 }

@@ -113,9 +113,10 @@ pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: &str, now
     };
     status.phase = phase;
     status.stage.clear();
-    status.message = truncate(message, limit::MESSAGE_BYTES);
+    // One line of a table; the conditions have it all.
+    status.message = truncate(message, limit::REASON_BYTES);
     status.finished_at = Some(now);
-    let message = status.message.clone();
+    let message = truncate(message, limit::MESSAGE_BYTES);
     set(status, PROGRESSING, "False", reason, &message, now);
     set(status, SUCCEEDED, succeeded, reason, &message, now);
 }

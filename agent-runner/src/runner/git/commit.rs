@@ -32,16 +32,26 @@ pub fn commit(
         Some(parent) if parent.tree_id() == snapshot.tree => return Ok(Outcome::Unchanged),
         _ => {}
     }
-    let time = Time::new(task.created_at.timestamp().as_second(), 0);
-    let signature = Signature::new(AUTHOR, ADDRESS, &time)?;
+    let signature = signature(task)?;
     let message = format!(
-        "Stage {} by agent {}\n\nStagecraft-Attempt: {}\n",
+        "Stage {} by agent {}\n\n{}",
         task.attempt.stage,
         task.payload.agent(),
-        task.attempt
+        trailer(task)
     );
     let tree = repository.find_tree(snapshot.tree)?;
     let parents: Vec<_> = parent.iter().collect();
     let id = repository.commit(None, &signature, &signature, &message, &tree, &parents)?;
     Ok(Outcome::New(id))
+}
+
+/// Stagecraft as author and committer, at the time when the task was made.
+pub fn signature(task: &TaskEnvelope) -> Result<Signature<'static>, git2::Error> {
+    let time = Time::new(task.created_at.timestamp().as_second(), 0);
+    Signature::new(AUTHOR, ADDRESS, &time)
+}
+
+/// The last line of a message: which attempt made the commit.
+pub fn trailer(task: &TaskEnvelope) -> String {
+    format!("Stagecraft-Attempt: {}\n", task.attempt)
 }

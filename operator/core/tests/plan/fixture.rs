@@ -1,6 +1,6 @@
 //! Workflows, evidence and results in few words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use stagecraft_api::agent::AgentSpec;
@@ -66,6 +66,7 @@ pub fn catalog(text: &str) -> Catalog {
         types: BTreeMap::new(),
         templates: BTreeMap::from([("mine".to_owned(), template(text))]),
         agents: BTreeMap::from([("worker".to_owned(), worker())]),
+        own_agents: BTreeSet::new(),
         registry: false,
     }
 }
@@ -126,6 +127,14 @@ impl Scene {
         scene.act();
         scene.act();
         scene
+    }
+
+    /// The template, as long as the Workflow is not accepted.
+    pub fn template_mut(&mut self) -> &mut WorkflowTemplateSpec {
+        let RunEvidence::NotPinned(catalog) = &mut self.observation.run else {
+            panic!("the run is pinned")
+        };
+        catalog.templates.get_mut("mine").unwrap()
     }
 
     pub fn plan(&self) -> Plan {
@@ -254,6 +263,7 @@ pub fn success(outputs: Value) -> Outcome {
         outputs: object(outputs),
         workspace: None,
         artifacts: Vec::new(),
+        metrics: BTreeMap::new(),
     }
 }
 

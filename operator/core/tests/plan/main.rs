@@ -6,6 +6,7 @@ mod deadline;
 mod evidence;
 mod failure;
 mod fixture;
+mod gates;
 mod judge;
 mod outcome;
 mod plan;

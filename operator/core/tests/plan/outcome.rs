@@ -33,6 +33,7 @@ fn with(workspace: Option<WorkspaceRef>, artifacts: Vec<Artifact>) -> Outcome {
         outputs: object(json!({})),
         workspace,
         artifacts,
+        metrics: std::collections::BTreeMap::new(),
     }
 }
 

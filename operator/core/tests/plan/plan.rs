@@ -325,6 +325,7 @@ fn a_stage_that_changes_nothing_hands_on_the_workspace_it_was_given() {
         outputs: object(json!({})),
         workspace: Some(workspace(text)),
         artifacts: Vec::new(),
+        metrics: std::collections::BTreeMap::new(),
     };
     let mut scene = Scene::running("a, b: a, c: a, d: b c");
     scene.result("a", made("a"));

@@ -281,7 +281,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         &spec,
         &catalog("a, b: y"),
         &[
-            ("spec", "133256 bytes", "at most 131072 bytes"),
+            ("spec", "133256 bytes", "at most 73728 bytes"),
             ("spec.stages[0].name", "x", "choose one of"),
             ("template.spec.stages[name=b].needs", "y", "choose one of"),
             ("spec.stages[1].agent", "ghost", "choose one of: worker"),
@@ -333,10 +333,11 @@ fn what_comes_with_the_release_can_run() {
             .into_iter()
             .map(|(name, template)| (name.to_owned(), template))
             .collect(),
-        agents: built_in::agents()
+        agents: built_in::agents("toolchain")
             .into_iter()
             .map(|(name, agent)| (name.to_owned(), agent))
             .collect(),
+        registry: true,
         ..Catalog::default()
     };
     for name in catalog.types.keys() {
@@ -344,4 +345,14 @@ fn what_comes_with_the_release_can_run() {
         spec.template_ref = None;
         assert!(resolve("flow", &spec, &catalog).is_ok(), "{name}");
     }
+    // Without a registry the work could only fail in its last stage.
+    let mut spec = spec_with(json!({"type": "app"}));
+    spec.template_ref = None;
+    let without = Catalog {
+        registry: false,
+        ..catalog
+    };
+    let found = violations(&spec, &without);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].remedy.contains("registry.host"), "{found:?}");
 }

@@ -1,6 +1,6 @@
 //! A Workflow stays under 512 KiB, whatever an agent writes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stagecraft_api::digest::Digest;
 use stagecraft_api::error::{Category, Severity, StructuredError};
 use stagecraft_api::limit::{self, stored_bytes};
@@ -55,7 +55,14 @@ fn worst_success(text: &str) -> Outcome {
             bytes: limit::BLOB_BYTES,
         }),
         artifacts,
+        metrics: std::collections::BTreeMap::new(),
     }
+}
+
+/// As many gates as fit, with names and numbers of the longest kind. None of them was measured.
+fn gates() -> Vec<Value> {
+    let gate = |number: u32| json!({"metric": format!("m{number:02}{}", "x".repeat(37)), "operator": ">=", "threshold": -1.234_567_890_123_456_7e-300});
+    (0..12).map(gate).collect()
 }
 
 fn worst_failure(text: &str) -> Outcome {
@@ -78,7 +85,7 @@ fn play(text: &str, last: fn(&str) -> Outcome) -> WorkflowStatus {
     let mut scene = Scene::new(&template(":"));
     scene.observation.spec.stages = stages()
         .iter()
-        .map(|name| serde_json::from_value(json!({"name": name, "retries": 5})).unwrap())
+        .map(|name| serde_json::from_value(json!({"name": name, "retries": 5, "gates": gates()})).unwrap())
         .collect();
     scene.act();
     for round in 0..6 {
@@ -143,6 +150,7 @@ fn check_texts(stage: &StageStatus) {
         outputs,
         workspace: _,
         artifacts,
+        gates,
         usage: _,
         error,
         history,
@@ -154,6 +162,7 @@ fn check_texts(stage: &StageStatus) {
         assert!(text.len() <= limit::MESSAGE_BYTES, "{text}");
     }
     assert!(stored(outputs) <= limit::OUTPUTS_BYTES && stored(artifacts) <= limit::ARTIFACTS_BYTES);
+    assert!(gates.len() <= limit::GATES && gates.iter().all(|gate| gate.metric.len() <= 40));
     for past in history {
         assert!(past.message.len() <= limit::HISTORY_MESSAGE_BYTES && past.code.len() <= 63);
     }

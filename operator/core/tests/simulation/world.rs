@@ -1,6 +1,6 @@
 //! What there is outside of the operators: the API server, the gateway, Redis, and time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use stagecraft_api::attempt::AttemptKey;
@@ -97,6 +97,7 @@ impl World {
                 "worker".to_owned(),
                 serde_json::from_value(json!({"command": ["work"]})).unwrap(),
             )]),
+            own_agents: BTreeSet::new(),
             registry: false,
         };
         let spec = json!({"templateRef": {"name": "graph"}, "project": {"requirements": ["It ends."]}});
@@ -204,6 +205,7 @@ impl World {
                 outputs: Map::from_iter([("by".to_owned(), json!(key.to_string()))]),
                 workspace: None,
                 artifacts: Vec::new(),
+                metrics: BTreeMap::new(),
             }
         } else {
             Outcome::Failed {

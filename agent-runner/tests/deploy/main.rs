@@ -1,0 +1,7 @@
+//! Deployments over a mock API server that keeps versions, watches and a controller of its own.
+#![cfg(test)]
+
+mod cluster;
+mod deployments;
+mod fences;
+mod world;
