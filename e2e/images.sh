@@ -45,8 +45,10 @@ needs_base() { grep -q '^ARG BASE' "$1"; }
 write_npmrc() {
 	local registry=${NPM_CONFIG_REGISTRY:-${npm_config_registry:-}}
 	[ -n "$registry" ] || registry=$(npm config get registry 2>/dev/null) || registry=
+	# npm need not be here to be configured.
+	[ -n "$registry" ] || registry=$(sed -n 's/^registry *= *//p' "$HOME/.npmrc" 2>/dev/null | tail -n 1) || registry=
 	mkdir -p "$storage"
-	(umask 077 && printf 'registry=%s\n' "$registry" >"$storage/npmrc")
+	(umask 077 && printf '%s' "${registry:+registry=$registry}" >"$storage/npmrc")
 }
 
 base_key() { sha256sum <"$here/images/base/packages" | cut -c1-16; }
