@@ -134,7 +134,12 @@ fn resolve(root: &Path, path: &str) -> Target {
         return Target::Nothing;
     };
     let index = |directory: &Path| look(root, &directory.join(INDEX));
-    let entry = match look(root, Path::new(&relative)) {
+    let named = match look(root, Path::new(&relative)) {
+        // Only a directory has a slash behind its name.
+        Entry::File(_) if path.ends_with('/') => Entry::Absent,
+        entry => entry,
+    };
+    let entry = match named {
         Entry::Directory => match index(Path::new(&relative)) {
             Entry::File(_) if !path.ends_with('/') => return Target::Slash,
             Entry::Absent => index(Path::new("")),
@@ -217,4 +222,22 @@ fn look(root: &Path, relative: &Path) -> Entry {
             Entry::Refused
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_an_error_that_nobody_keeps() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.js");
+        // Also whoever may read everything cannot open it.
+        std::os::unix::fs::symlink("a.js", &file).unwrap();
+        let (response, caching) = send(&file, KEEP, Request::default()).await;
+        assert_eq!(
+            (response.status(), caching),
+            (StatusCode::INTERNAL_SERVER_ERROR, ASK)
+        );
+    }
 }

@@ -24,12 +24,16 @@ pub enum Reason {
     Backoff,
     /// A limit on running stages holds a ready stage back.
     Limit,
+    /// `spec.suspend` holds a ready stage back.
+    Suspended,
     /// Nothing runs yet.
     Pending,
     /// Every stage succeeded.
     Completed,
     /// A stage used up its attempts, or the request was empty.
     Failed,
+    /// `spec.cancel` ended it.
+    Cancelled,
 }
 
 impl Reason {
@@ -42,9 +46,11 @@ impl Reason {
             Self::StagePending => "StagePending",
             Self::Backoff => "Backoff",
             Self::Limit => "Limit",
+            Self::Suspended => "Suspended",
             Self::Pending => "Pending",
             Self::Completed => "Completed",
             Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
         }
     }
 }

@@ -98,11 +98,13 @@ pub enum WorkflowPhase {
     Completed,
     /// The Workflow ended without success.
     Failed,
+    /// The Workflow was ended by `spec.cancel`.
+    Cancelled,
 }
 
 impl WorkflowPhase {
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed)
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -117,6 +119,7 @@ impl WorkflowPhase {
             Self::Running => "Running",
             Self::Completed => "Completed",
             Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
         }
     }
 }

@@ -37,6 +37,8 @@ use crate::status::WorkflowStatus;
         .message("set either type (a built-in template) or templateRef (one of your own), not both: remove one of them"),
     validation = Rule::new("has(self.type) || has(self.templateRef)")
         .message("set type (for example: app) or templateRef.name, so that Stagecraft knows which stages to run"),
+    validation = Rule::new("!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)")
+        .message("cancel cannot be withdrawn: create the Workflow under another name to run it once more"),
 )]
 pub struct WorkflowSpec {
     /// The kind of work, which is the name of a built-in template: `kubectl get workflowtemplates -A` lists them.
@@ -63,6 +65,20 @@ pub struct WorkflowSpec {
     /// How urgent the work is. It is handed to the agents; nothing is ordered by it yet. Default: medium.
     #[serde(default)]
     pub priority: Priority,
+
+    /// Begins no attempt while it is true; attempts that run go on to their end. Set it to false to go on. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+
+    /// Ends the Workflow as Cancelled: running agents are told to stop and are killed after their grace, nothing else begins, and
+    /// what was done stays. It cannot be withdrawn. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cancel: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Names a WorkflowTemplate.

@@ -97,7 +97,11 @@ pub async fn run(arguments: Arguments, style: Style) -> anyhow::Result<bool> {
             println!("{}", report::outputs(&last, style));
             println!(
                 "{} {}",
-                style.bad("The Workflow failed:"),
+                style.bad(if last.phase == WorkflowPhase::Cancelled {
+                    "The Workflow was cancelled:"
+                } else {
+                    "The Workflow failed:"
+                }),
                 progress::one_line(&last.message)
             );
             demo.say_where_to_look("Where to look:");
@@ -259,7 +263,7 @@ impl Demo<'_> {
             }
             let end = match status.phase {
                 WorkflowPhase::Completed => Some(End::Completed),
-                WorkflowPhase::Failed => Some(End::Failed),
+                WorkflowPhase::Failed | WorkflowPhase::Cancelled => Some(End::Failed),
                 _ => None,
             };
             last = status;

@@ -1,7 +1,7 @@
 //! Serves the files of an application over HTTP: the program of the images that the deployment agent makes.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +34,10 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let Arguments { root, listen } = Arguments::parse();
     check(&root)?;
     let address = address(listen, std::env::var("PORT").ok().as_deref())?;

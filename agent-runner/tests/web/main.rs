@@ -3,7 +3,7 @@
 
 mod program;
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use reqwest::{Client, Method, Response};
@@ -213,22 +213,6 @@ async fn a_first_page_that_leads_outside_is_served_for_no_path() {
         let found = site.raw(path).await;
         assert!(found.starts_with("HTTP/1.1 404 "), "{path}: {found}");
     }
-}
-
-#[tokio::test]
-async fn a_file_that_cannot_be_read_is_an_error_of_the_server() {
-    let site = Site::start().await;
-    let file = site.directory.path().join("site/assets/a.js");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
-    if std::fs::read(&file).is_ok() {
-        // Whoever may read everything, as root may, cannot be refused a file.
-        return;
-    }
-    let found = site.get("/assets/a.js").await;
-    assert_eq!(
-        (found.status().as_u16(), header(&found, "cache-control")),
-        (500, "no-cache")
-    );
 }
 
 #[tokio::test]

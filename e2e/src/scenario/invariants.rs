@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use stagecraft_api::WorkflowPhase;
 use stagecraft_api::run::INITIALIZE;
 use stagecraft_api::status::StagePhase;
 
@@ -96,7 +95,7 @@ fn place(stage: &StageSeen) -> (u32, u8) {
 
 /// I3, I7: a Workflow that ended is not written any more.
 fn nothing_after_the_end(before: &Version, after: &Version, broken: &mut Vec<String>) {
-    let ended = matches!(before.phase, WorkflowPhase::Completed | WorkflowPhase::Failed);
+    let ended = before.phase.is_terminal();
     if ended && before.status != after.status {
         broken.push(format!(
             "I3: {} had ended and its status changed at revision {}",
@@ -154,6 +153,8 @@ fn versions_before<'a>(job: &'a JobSeen, recording: &'a Recording) -> impl Itera
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use stagecraft_api::WorkflowPhase;
 
     use super::*;
 

@@ -13,6 +13,7 @@ mod foreign_images;
 mod history;
 mod kills;
 mod log_lines;
+mod owner;
 mod tokens;
 mod when_images_cannot_be_pulled;
 mod when_no_registry_is_set;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 use stagecraft_api::Workflow;
 use stagecraft_e2e::application::Application;
-use stagecraft_e2e::scenario::app::calculator;
+use stagecraft_e2e::scenario::app::{Sabotage, calculator_by, sabotaged};
 use stagecraft_e2e::scenario::world::stage;
 use stagecraft_e2e::scenario::{Isolation, ONLY_HERE, on_this_machine, scenario};
 
@@ -50,11 +51,18 @@ impl Drop for Way {
 fn an_image_that_cannot_be_pulled_fails_the_deployment_with_the_reason() -> anyhow::Result<()> {
     assert!(on_this_machine(), "{ONLY_HERE}");
     scenario(Isolation::Alone, Duration::from_mins(14), async |world| {
+        let untouched = Sabotage {
+            after: "no stage",
+            until: "deploy",
+            files: json!({}),
+            remove: json!([]),
+        };
+        sabotaged(world, "short", &untouched, &["validate", "e2e"]).await?;
         // Pulls every image that a stage needs.
-        world.create::<Workflow>(calculator("before")).await?;
+        world.create::<Workflow>(calculator_by("before", "short")).await?;
         let before = world.completed("before", ONE).await?;
         let way = Way::cut()?;
-        world.create::<Workflow>(calculator("after")).await?;
+        world.create::<Workflow>(calculator_by("after", "short")).await?;
         let after = world.failed("after", ONE).await?;
         drop(way);
         let failed = stage(&after, "deploy")?;

@@ -8,6 +8,7 @@ use stagecraft_api::run::{INITIALIZE, Run};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 use stagecraft_api::{limit, name};
 
+use crate::cancel::CANCELLED;
 use crate::envelope::run_digest;
 use crate::observation::Observation;
 use crate::plan::{Action, Notice, Plan};
@@ -22,6 +23,10 @@ pub(crate) fn accept(observation: &Observation, catalog: &Catalog, settings: &Se
         now, identity, spec, ..
     } = observation;
     let mut status = observation.status.clone();
+    if spec.cancel {
+        summary::end(&mut status, WorkflowPhase::Cancelled, CANCELLED, *now);
+        return store(status, false, "Cancelled", CANCELLED);
+    }
     match resolve(&identity.name, spec, catalog) {
         Ok(run) => {
             initialize(&mut status, observation, &run, settings);

@@ -10,6 +10,7 @@ use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::{Run, RunStage};
 use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 
+use crate::cancel::CANCELLED;
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Count, Next, count, next};
 use crate::gate::{gate_failure, judge_gates};
@@ -33,6 +34,7 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
         notices: Vec::new(),
         closes: Vec::new(),
         ended: Vec::new(),
+        cancelled: false,
     };
     for stage in &run.stages {
         draft.judge_stage(stage);
@@ -40,6 +42,10 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
     // Judging plans nothing but looks; what they show is awaited before anything is written.
     if !draft.plan.actions.is_empty() {
         return draft.plan;
+    }
+    if observation.spec.cancel && draft.goes_on() {
+        draft.cancel();
+        return draft.finish(&[]);
     }
     let started = draft.start_ready();
     draft.finish(&started)
@@ -55,9 +61,11 @@ pub(crate) struct Draft<'a> {
     /// Why stages are where they are, by name, where their phase does not tell.
     pub(crate) reasons: BTreeMap<String, Reason>,
     pub(crate) notices: Vec<Notice>,
-    closes: Vec<(String, AttemptKey)>,
+    pub(crate) closes: Vec<(String, AttemptKey)>,
     /// Attempts that ended in this plan: they make room for others, and their tasks are done.
     pub(crate) ended: Vec<AttemptKey>,
+    /// Everything was ended because the owner asked for it.
+    pub(crate) cancelled: bool,
 }
 
 impl Draft<'_> {
@@ -245,7 +253,11 @@ impl Draft<'_> {
             status: before,
             ..
         } = self.observation;
-        summary::summarize(&mut self.status, self.run, &self.reasons, self.settings, *now);
+        if self.cancelled {
+            summary::end(&mut self.status, WorkflowPhase::Cancelled, CANCELLED, *now);
+        } else {
+            summary::summarize(&mut self.status, self.run, &self.reasons, self.settings, *now);
+        }
         let status = self.status;
         let mut plan = self.plan;
         if status != *before {
@@ -267,6 +279,7 @@ impl Draft<'_> {
         if status.phase.is_terminal() {
             let (warning, reason) = match status.phase {
                 WorkflowPhase::Completed => (false, "Completed"),
+                WorkflowPhase::Cancelled => (false, "Cancelled"),
                 _ => (true, "Failed"),
             };
             plan.actions.push(Action::Record(Notice {

@@ -28,6 +28,14 @@ impl Draft<'_> {
             .filter(|stage| self.is_ready(stage))
             .map(|stage| stage.name.as_str())
             .collect();
+        if self.observation.spec.suspend {
+            let ready: Vec<String> = ready.into_iter().map(str::to_owned).collect();
+            for name in ready {
+                self.suspend(&name);
+            }
+            self.wake_for_backoff();
+            return Vec::new();
+        }
         let mut usage = self.observation.usage;
         usage.running_stages = usage.running_stages.saturating_sub(self.ended.len());
         let (picks, held) = admit(&ready, usage, self.settings);
@@ -89,6 +97,13 @@ impl Draft<'_> {
         self.reasons.insert(name.to_owned(), Reason::Limit);
         if let Some(stage) = self.stage_mut(name) {
             stage.message = format!("ready; held back by a limit: {reason}");
+        }
+    }
+
+    fn suspend(&mut self, name: &str) {
+        self.reasons.insert(name.to_owned(), Reason::Suspended);
+        if let Some(stage) = self.stage_mut(name) {
+            "ready; suspended: set spec.suspend to false to go on".clone_into(&mut stage.message);
         }
     }
 

@@ -109,6 +109,7 @@ pub(crate) fn counted(count: usize, what: &str) -> String {
 pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: &str, now: Moment) {
     let (reason, succeeded) = match phase {
         WorkflowPhase::Completed => (Reason::Completed, "True"),
+        WorkflowPhase::Cancelled => (Reason::Cancelled, "False"),
         _ => (Reason::Failed, "False"),
     };
     status.phase = phase;

@@ -9,6 +9,7 @@ mod fixture;
 mod gates;
 mod judge;
 mod outcome;
+mod owner;
 mod plan;
 mod resolve;
 mod size;

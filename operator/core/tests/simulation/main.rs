@@ -68,7 +68,11 @@ fn every_promise_holds_in_every_weather_and_each_workflow_ends() {
             "no attempt ended with {code}: {codes:?}"
         );
     }
-    for phase in [WorkflowPhase::Completed, WorkflowPhase::Failed] {
+    for phase in [
+        WorkflowPhase::Completed,
+        WorkflowPhase::Failed,
+        WorkflowPhase::Cancelled,
+    ] {
         assert!(endings.iter().any(|ending| ending.phase == phase), "{phase:?}");
     }
 }

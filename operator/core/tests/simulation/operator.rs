@@ -6,6 +6,7 @@ use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowStatus};
+use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_core::admit::Usage;
 use stagecraft_core::envelope::run_digest;
 use stagecraft_core::observation::{AttemptEvidence, ResultEvidence, RunEvidence};
@@ -21,6 +22,8 @@ pub struct Operator {
     watched: usize,
     written: usize,
     cache: Cluster,
+    /// The request as the watch has brought it.
+    spec: WorkflowSpec,
     seen: BTreeSet<String>,
     announced: BTreeMap<AttemptKey, AttemptResult>,
     /// Actions of the plan in hand, and the version that they rest upon.
@@ -34,13 +37,14 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub fn new(number: usize, settings: &Settings) -> Self {
+    pub fn new(number: usize, settings: &Settings, world: &World) -> Self {
         Self {
             number,
             settings: settings.clone(),
             watched: 0,
             written: 0,
             cache: Cluster::default(),
+            spec: world.spec.clone(),
             seen: BTreeSet::new(),
             announced: BTreeMap::new(),
             pending: VecDeque::new(),
@@ -56,7 +60,7 @@ impl Operator {
         let number = self.number;
         world.note(|| format!("operator {number} crashes"));
         let settings = self.settings.clone();
-        *self = Self::new(number, &settings);
+        *self = Self::new(number, &settings, world);
         self.sync(world);
         for entry in &mut world.stream {
             entry.delivered = true;
@@ -68,8 +72,9 @@ impl Operator {
 
     /// The watches catch up.
     pub fn sync(&mut self, world: &World) {
-        if self.watched != world.version() || self.cache != world.cluster {
+        if self.watched != world.version() || self.cache != world.cluster || self.spec != world.spec {
             self.watched = world.version();
+            self.spec = world.spec.clone();
             self.cache = world.cluster.clone();
             self.seen.extend(self.cache.jobs.keys().cloned());
             self.woken = true;
@@ -189,7 +194,7 @@ impl Operator {
         Observation {
             now: world.now,
             identity: world.identity.clone(),
-            spec: world.spec.clone(),
+            spec: self.spec.clone(),
             status,
             run,
             attempts,

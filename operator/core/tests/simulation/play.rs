@@ -24,13 +24,16 @@ const QUIET_SECONDS: u64 = 1_000;
 pub fn play(seed: u64, weather: Weather, settings: &Settings) -> Ending {
     let mut world = World::new(seed, weather);
     let count = if world.generator.one_in(3) { 1 } else { 2 };
-    let mut operators: Vec<Operator> = (0..count).map(|number| Operator::new(number, settings)).collect();
+    let mut operators: Vec<Operator> = (0..count)
+        .map(|number| Operator::new(number, settings, &world))
+        .collect();
     for _ in 0..STEPS {
         random_step(&mut world, &mut operators);
     }
     world.note(|| "the faults stop".to_owned());
     world.weather = Weather::Calm;
     world.gateway.reachable = true;
+    world.spec.suspend = false;
     converge(&mut world, &mut operators);
     stay_quiet(&mut world, &mut operators);
     Ending {
@@ -43,7 +46,7 @@ fn random_step(world: &mut World, operators: &mut [Operator]) {
     let storm = world.weather == Weather::Storm;
     let many = u64::try_from(operators.len()).unwrap_or(1);
     let one = usize::try_from(world.generator.below(many)).unwrap_or(0);
-    match world.generator.below(26) {
+    match world.generator.below(27) {
         0..=8 => {
             let Some(operator) = operators.get_mut(one) else {
                 return;
@@ -82,8 +85,20 @@ fn random_step(world: &mut World, operators: &mut [Operator]) {
             }
             _ => world.gateway.reachable = true,
         },
+        26 if storm => ask(world),
         _ => {}
     }
+}
+
+/// The owner holds the Workflow, lets it go on, or ends it.
+fn ask(world: &mut World) {
+    if world.generator.one_in(40) {
+        world.spec.cancel = true;
+    } else {
+        world.spec.suspend = world.generator.one_in(4);
+    }
+    let (suspend, cancel) = (world.spec.suspend, world.spec.cancel);
+    world.note(|| format!("the owner says: suspend {suspend}, cancel {cancel}"));
 }
 
 fn pass(world: &mut World, operators: &mut [Operator], millis: u64) {
