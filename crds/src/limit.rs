@@ -44,8 +44,15 @@ pub const WORKFLOW_BYTES: usize = 512 * 1024;
 pub const TASK_BYTES: usize = 248 * 1024;
 /// Largest run, in bytes of JSON: it is kept in a ConfigMap, of which Kubernetes takes 1 MiB.
 pub const RUN_BYTES: usize = 1000 * 1024;
-/// Most stages in a template.
+/// Most stages in a template, those of `finally` included.
 pub const STAGES: usize = 20;
+/// Longest expression in CEL, in bytes.
+pub const EXPRESSION_BYTES: usize = 1024;
+/// Largest payload of a stage that refers to outputs of others, once those are in their place, in bytes of JSON; a payload that is
+/// larger by itself may stay as large.
+pub const RESOLVED_PAYLOAD_BYTES: usize = 16 * 1024;
+/// Most parameters of a template.
+pub const PARAMETERS: usize = 32;
 /// Summaries of earlier attempts kept for each stage; older ones are dropped and stay counted.
 pub const HISTORY: usize = 5;
 

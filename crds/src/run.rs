@@ -25,7 +25,13 @@ pub struct Run {
     /// What is to be made.
     pub project: RunProject,
     pub priority: Priority,
-    /// In the template's order, never empty.
+    /// Longest time of a run, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_seconds: Option<u32>,
+    /// Every parameter of the template with its value.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// In the template's order, those of `finally` last; never empty.
     pub stages: Vec<RunStage>,
 }
 
@@ -45,10 +51,19 @@ pub struct RunProject {
 pub struct RunStage {
     pub name: String,
     pub needs: Vec<String>,
+    /// Condition in CEL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Whether it runs when the others are over.
+    #[serde(default)]
+    pub finally: bool,
     pub phase: WorkflowPhase,
     pub timeout_seconds: u32,
     pub retries: u32,
     pub payload: Map<String, Value>,
+    /// What the payload has to match once its references are resolved. None: it has none, and was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_schema: Option<Map<String, Value>>,
     #[serde(default)]
     pub gates: Vec<Gate>,
     #[serde(default)]

@@ -7,6 +7,11 @@ pub(crate) fn free_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// Any JSON value.
+pub(crate) fn free_value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
 /// Kubernetes quantities by resource name.
 pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

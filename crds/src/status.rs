@@ -42,6 +42,10 @@ pub struct WorkflowStatus {
     #[schemars(length(max = 63))]
     pub template: String,
 
+    /// Number of the run: 1 once the Workflow is accepted, one more for each `spec.retry`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run: u32,
+
     /// What the Workflow runs, kept as it was when it was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_ref: Option<RunRef>,
@@ -51,13 +55,17 @@ pub struct WorkflowStatus {
     #[schemars(length(max = 32))]
     pub trace_id: String,
 
-    /// When the Workflow was accepted.
+    /// When the latest run began; the first begins when the Workflow is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Moment>,
 
     /// When the Workflow ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Moment>,
+
+    /// How the Workflow ends once the stages of `finally` are over. Absent before, and without such stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 
     /// The stages in the template's order, after `initialize`, which records what was understood of the request. At
     /// most 21.
@@ -135,6 +143,17 @@ pub struct RunRef {
     pub digest: Digest,
 }
 
+/// How a Workflow ends.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    /// Completed, Failed or Cancelled.
+    pub phase: WorkflowPhase,
+    /// Why. At most 1024 bytes.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
 /// One stage of a Workflow.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,7 +171,11 @@ pub struct StageStatus {
     #[schemars(length(max = 63))]
     pub agent: String,
 
-    /// Number of the latest attempt; 0 before the first. Never used twice.
+    /// Number of the latest run that this stage was part of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run: u32,
+
+    /// Number of the latest attempt; 0 before the first. Never used twice, not in a later run either.
     #[serde(default)]
     pub attempt: u32,
 
@@ -254,11 +277,18 @@ pub enum StagePhase {
     Succeeded,
     /// The stage used up its attempts.
     Failed,
+    /// Its condition did not hold.
+    Skipped,
 }
 
 impl StagePhase {
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Skipped)
+    }
+
+    /// Whether stages that need this one may start.
+    pub fn lets_others_start(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Skipped)
     }
 }
 

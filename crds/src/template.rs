@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::gate::Gate;
-use crate::schema::free_object;
+use crate::schema::{free_object, free_value};
 use crate::status::WorkflowPhase;
 
 /// A reusable graph of stages. Editing a template changes no Workflow that runs.
@@ -31,10 +31,49 @@ pub struct WorkflowTemplateSpec {
     #[schemars(length(max = 500))]
     pub description: String,
 
-    /// The stages, at least one and at most 20. A stage starts when everything in its `needs` has succeeded.
+    /// What a Workflow can set in `spec.parameters`. Default: nothing. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub parameters: Vec<Parameter>,
+
+    /// The stages, at least one and at most 20 with those of `finally`. A stage starts when everything in its `needs` has
+    /// succeeded or was skipped.
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageSpec>,
+
+    /// Stages that run when the others are over, however they ended: completed, failed, cancelled, or out of time. They run side by
+    /// side; `needs` of one can name others of them. When one of them fails, a Workflow that had completed has failed. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 19))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub finally: Vec<StageSpec>,
+}
+
+/// A value that a Workflow hands to its template.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Parameter {
+    /// Name of the parameter: a letter, then letters, digits and underscores, at most 63 characters. Expressions read it as
+    /// `parameters.NAME`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z][A-Za-z0-9_]*$"))]
+    pub name: String,
+
+    /// What it is for. Default: empty. At most 500 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 500))]
+    pub description: String,
+
+    /// JSON Schema of its value. Default: any value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_object")]
+    pub schema: Option<Map<String, Value>>,
+
+    /// Its value where the Workflow sets none. Default: the Workflow has to set one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_value")]
+    pub default: Option<Value>,
 }
 
 /// One stage of a template.
@@ -49,11 +88,19 @@ pub struct StageSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub agent: String,
 
-    /// Stages that must have succeeded before this one starts. The workspace comes from the last of them. Default: the
-    /// stage before this one in the list; an empty list starts the stage at once. At most 20.
+    /// Stages that must have succeeded or been skipped before this one starts. The workspace comes from the last of them. Default:
+    /// the stage before this one in the list, and none in `finally`; an empty list starts the stage at once. At most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 63)))]
     pub needs: Option<Vec<String>>,
+
+    /// A condition in CEL over `parameters`, `stages` (phase and outputs of those that this one needs, directly or not) and `workflow`
+    /// (name, namespace; in `finally` also ending: Completed, Failed or Cancelled), such as
+    /// `parameters.deploy && stages.validate.outputs.tests > 0`. Where it does not hold when the stage is about to start, the stage is
+    /// skipped, and those that need it go on. Default: none. At most 1024 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
 
     /// What `status.phase` of the Workflow says while this stage works. Default: Running.
     #[serde(default = "running")]
@@ -69,7 +116,8 @@ pub struct StageSpec {
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
 
-    /// Input for the agent, as its `payloadSchema` says. Default: empty.
+    /// Input for the agent, as its `payloadSchema` says. `${{ stages.NAME.outputs.FIELD }}` in a text stands for what the expression
+    /// comes to when the stage starts. Default: empty.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub payload: Map<String, Value>,

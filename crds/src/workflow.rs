@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::gate::Gate;
 use crate::schema::free_object;
 use crate::status::WorkflowStatus;
+use crate::template::WorkflowTemplateSpec;
 
 /// One run from a written requirement to working software. Stagecraft takes it through the stages of a template; each
 /// stage is one Kubernetes Job in which an agent works, and what a stage produced stands in `status.stages`.
@@ -30,27 +31,44 @@ use crate::status::WorkflowStatus;
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.project.name", priority = 1),
     validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and dashes, beginning and ending with a letter or digit; choose a shorter or simpler name"),
+    validation = Rule::new(format!("{KEEPS_RETRY} || {ENDED}"))
+        .message("spec.retry begins a new run once the Workflow has ended: wait for that, or end it with spec.cancel"),
+    validation = Rule::new(format!("{KEEPS_RETRY} || !{ENDED} || self.spec.retry.run == {NEXT_RUN}"))
+        .message("spec.retry.run is the number of the new run: set it to one more than status.run"),
+    validation = Rule::new(format!("{KEEPS_RETRY} || !{ENDED} || (has(self.status.stages) && self.status.stages.exists(s, s.name == self.spec.retry.from && s.name != 'initialize'))"))
+        .message("spec.retry.from names no stage of the Workflow: choose one of status.stages other than initialize"),
+    validation = Rule::new(format!("{KEEPS_RETRY} || !(has(self.spec.cancel) && self.spec.cancel)"))
+        .message("the new run would be cancelled at once: set spec.cancel to false together with spec.retry"),
+    validation = Rule::new(format!("!(has(oldSelf.spec.cancel) && oldSelf.spec.cancel) || (has(self.spec.cancel) && self.spec.cancel) || !{KEEPS_RETRY}"))
+        .message("spec.cancel cannot be withdrawn: set spec.retry together with it to begin a new run once the Workflow has ended"),
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!(has(self.type) && has(self.templateRef))")
-        .message("set either type (a built-in template) or templateRef (one of your own), not both: remove one of them"),
-    validation = Rule::new("has(self.type) || has(self.templateRef)")
-        .message("set type (for example: app) or templateRef.name, so that Stagecraft knows which stages to run"),
-    validation = Rule::new("!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)")
-        .message("cancel cannot be withdrawn: create the Workflow under another name to run it once more"),
+    validation = Rule::new("[has(self.type), has(self.templateRef), has(self.template)].filter(is, is).size() <= 1")
+        .message("set only one of type (a built-in template), templateRef (one of your own) and template (stages of this Workflow alone): remove the others"),
+    validation = Rule::new("has(self.type) || has(self.templateRef) || has(self.template)")
+        .message("set type (for example: app), templateRef.name or template.stages, so that Stagecraft knows which stages to run"),
 )]
 pub struct WorkflowSpec {
     /// The kind of work, which is the name of a built-in template: `kubectl get workflowtemplates -A` lists them.
-    /// Exactly one of `type` and `templateRef` is set. A DNS label of at most 63 characters.
+    /// Exactly one of `type`, `templateRef` and `template` is set. A DNS label of at most 63 characters.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub type_: Option<String>,
 
-    /// The template to run, from the Workflow's own namespace or else the release's. Exactly one of `type` and
-    /// `templateRef` is set.
+    /// The template to run, from the Workflow's own namespace or else the release's. Exactly one of `type`,
+    /// `templateRef` and `template` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
+
+    /// The template itself, for a Workflow of its own kind. Exactly one of `type`, `templateRef` and `template` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<WorkflowTemplateSpec>,
+
+    /// Values for the template's parameters, by name. Default: those of the template.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "free_object")]
+    pub parameters: Map<String, Value>,
 
     /// What is to be made.
     #[serde(default)]
@@ -71,14 +89,53 @@ pub struct WorkflowSpec {
     pub suspend: bool,
 
     /// Ends the Workflow as Cancelled: running agents are told to stop and are killed after their grace, nothing else begins, and
-    /// what was done stays. It cannot be withdrawn. Default: false.
+    /// what was done stays. It cannot be withdrawn but by `retry`. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel: bool,
+
+    /// Begins a new run of a Workflow that has ended, from a stage on. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+
+    /// Longest time of a run, in seconds, from 1 to 2592000 (30 days); after it the Workflow ends as Failed. It passes while the
+    /// Workflow is suspended, too. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub deadline_seconds: Option<u32>,
+
+    /// How long after its end the Workflow is deleted with everything that it owns, in seconds, from 0 to 31536000 (365 days).
+    /// Default: it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: Option<u32>,
 }
+
+/// Holds where an update leaves `spec.retry` as it is, or takes it away.
+const KEEPS_RETRY: &str =
+    "(!has(self.spec.retry) || (has(oldSelf.spec.retry) && self.spec.retry == oldSelf.spec.retry))";
+/// Holds of a Workflow that has ended.
+const ENDED: &str = "(has(self.status) && has(self.status.phase) && self.status.phase in ['Completed', 'Failed', 'Cancelled'])";
+/// Of a Workflow with a status.
+const NEXT_RUN: &str = "(has(self.status.run) ? self.status.run + 1 : 2)";
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// Runs a Workflow that has ended once more.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Stage to begin with. It is run anew, and so is each stage that follows upon it or has not succeeded; others are kept with
+    /// what they produced. A DNS label of at most 63 characters.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub from: String,
+
+    /// Number of the new run, which is one more than `status.run`: so a request counts once, however often it is sent. From 2
+    /// to 1000.
+    #[schemars(range(min = 2, max = 1000))]
+    pub run: u32,
 }
 
 /// Names a WorkflowTemplate.

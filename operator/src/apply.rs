@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -27,6 +27,8 @@ pub enum ApplyError {
     Pin(#[source] kube::Error),
     #[error("Job {name} could not be deleted")]
     Close { name: String, source: kube::Error },
+    #[error("the Workflow, whose time to live is over, could not be deleted")]
+    Delete(#[source] kube::Error),
     #[error("a value could not be encoded")]
     Encode(#[from] serde_json::Error),
     #[error("the Workflow has no namespace")]
@@ -76,6 +78,7 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
             Action::Close { job, key } => closed = close(context, workflow, &job, &key).await.and(closed),
             Action::Acknowledge(key) => accounted.push(key),
             Action::Record(notice) => notices.push(notice),
+            Action::Delete => delete(context, current).await?,
         }
     }
     let current = stored.as_ref().unwrap_or(workflow);
@@ -174,6 +177,21 @@ async fn store(
         }
         Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_not_found() => Ok(None),
         Err(error) => Err(ApplyError::Store(error)),
+    }
+}
+
+/// Deletes exactly what was looked at: whoever asks for a new run at the same moment keeps the Workflow.
+async fn delete(context: &Context, workflow: &Workflow) -> Result<(), ApplyError> {
+    let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
+    let parameters = DeleteParams::background().preconditions(Preconditions {
+        uid: workflow.uid(),
+        resource_version: workflow.resource_version(),
+    });
+    let api: Api<Workflow> = Api::namespaced(context.client.clone(), &namespace);
+    match api.delete(&workflow.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_not_found() => Ok(()),
+        Err(error) => Err(ApplyError::Delete(error)),
     }
 }
 

@@ -10,6 +10,7 @@ use kube::api::{Api, ListParams};
 use kube::{ResourceExt, runtime::reflector::Store};
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
+use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Usage;
@@ -17,6 +18,7 @@ use stagecraft_core::observation::{
     AttemptEvidence, Identity, JobEvidence, OpenJob, ResultEvidence, RunEvidence,
 };
 use stagecraft_core::resolve::Catalog;
+use stagecraft_core::retry;
 
 use crate::controller::Context;
 use crate::evidence;
@@ -38,7 +40,7 @@ pub async fn observe(
 ) -> Result<Observation, ObserveError> {
     let identity = identity(workflow)?;
     let status = workflow.status.clone().unwrap_or_default();
-    let run = run(context, &identity, &status).await?;
+    let run = run(context, &identity, &workflow.spec, &status).await?;
     let mut attempts = BTreeMap::new();
     for stage in status
         .stages
@@ -255,12 +257,13 @@ async fn podless_trouble(context: &Context, job: &Job) -> Result<Option<String>,
 async fn run(
     context: &Context,
     identity: &Identity,
+    spec: &WorkflowSpec,
     status: &WorkflowStatus,
 ) -> Result<RunEvidence, ObserveError> {
     let Some(reference) = &status.run_ref else {
         return Ok(RunEvidence::NotPinned(catalog(context, &identity.namespace)));
     };
-    if status.phase.is_terminal() {
+    if status.phase.is_terminal() && retry::asked(spec, status).is_none() {
         return Ok(RunEvidence::Lost("not needed any more".to_owned()));
     }
     if let Some(run) = context.runs.get(&reference.digest) {

@@ -53,6 +53,15 @@ fn schemas_repeat_the_limits() {
             format!("{stage}/history/items/properties/message/maxLength"),
             limit::HISTORY_MESSAGE_BYTES,
         ),
+        (
+            "/properties/spec/properties/template/properties/parameters/maxItems".to_owned(),
+            limit::PARAMETERS,
+        ),
+        (
+            "/properties/spec/properties/template/properties/stages/items/properties/when/maxLength"
+                .to_owned(),
+            limit::EXPRESSION_BYTES,
+        ),
         // `initialize` comes on top.
         (format!("{status}/stages/maxItems"), limit::STAGES + 1),
         (
@@ -78,6 +87,8 @@ fn walk(path: &str, schema: &Value, gaps: &mut Vec<String>) {
     let has = |name: &str| schema.get(name).is_some();
     let mut gap = |what: &str| gaps.push(format!("{path}: {what}"));
     match schema.get("type").and_then(Value::as_str) {
+        // Any value: the whole spec is bounded.
+        None if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true)) => {}
         Some("string") => {
             let dated = schema.get("format") == Some(&json!("date-time"));
             if !(has("maxLength") || has("enum") || dated) {

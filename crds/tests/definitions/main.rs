@@ -9,6 +9,7 @@
 
 mod bounds;
 mod fresh;
+mod pinned;
 mod rules;
 mod samples;
 

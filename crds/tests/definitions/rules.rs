@@ -11,15 +11,22 @@ use stagecraft_api::{Agent, ModelProvider, Workflow, WorkflowTemplate};
 fn a_workflow_names_exactly_one_template() {
     accepts::<Workflow>("flow", &json!({"type": "app"}));
     accepts::<Workflow>("flow", &json!({"templateRef": {"name": "echo"}}));
+    let stages = json!({"stages": [{"name": "a", "agent": "echo"}]});
+    accepts::<Workflow>("flow", &json!({"template": stages}));
+    refuses::<Workflow>(
+        "flow",
+        &json!({"type": "app", "template": stages}),
+        "set only one of type",
+    );
     refuses::<Workflow>(
         "flow",
         &json!({"type": "app", "templateRef": {"name": "echo"}}),
-        "not both",
+        "set only one of type",
     );
     refuses::<Workflow>(
         "flow",
         &json!({}),
-        "set type (for example: app) or templateRef.name",
+        "set type (for example: app), templateRef.name or template.stages",
     );
 }
 

@@ -43,6 +43,9 @@ pub enum What {
         at: Moment,
     },
     GaveUp,
+    /// Without an attempt that failed.
+    Failed(String),
+    Skipped(String),
     Ended(String),
 }
 
@@ -99,7 +102,7 @@ fn rank(what: &What) -> u8 {
     match what {
         What::Accepted { .. } | What::NotAccepted(_) => 0,
         What::Succeeded { .. } | What::AttemptFailed { .. } => 1,
-        What::NextAttempt { .. } | What::GaveUp => 2,
+        What::NextAttempt { .. } | What::GaveUp | What::Failed(_) | What::Skipped(_) => 2,
         What::Phase(_) => 3,
         What::Started { .. } => 4,
         What::Waits(_) => 5,
@@ -151,7 +154,15 @@ fn stage_steps(before: &StageStatus, after: &StageStatus) -> Vec<(Option<Moment>
                 };
                 steps.push((after.finished_at, what));
             }
-            StagePhase::Failed => steps.push((after.finished_at, What::GaveUp)),
+            StagePhase::Failed if after.history.iter().any(|summary| !known(summary)) => {
+                steps.push((after.finished_at, What::GaveUp));
+            }
+            StagePhase::Failed => {
+                steps.push((after.finished_at, What::Failed(after.message.clone())));
+            }
+            StagePhase::Skipped => {
+                steps.push((after.finished_at, What::Skipped(after.message.clone())));
+            }
             StagePhase::Waiting => {
                 if let (Some(at), Some(ended)) = (after.next_attempt_at, after.history.last()) {
                     steps.push((Some(ended.finished_at), What::NextAttempt { at }));
@@ -170,8 +181,8 @@ fn stage_steps(before: &StageStatus, after: &StageStatus) -> Vec<(Option<Moment>
 fn waits(stage: &StageStatus) -> bool {
     match stage.phase {
         StagePhase::Running => !stage.message.starts_with("attempt "),
-        StagePhase::Pending => stage.message.starts_with("ready; held back"),
-        StagePhase::Waiting | StagePhase::Succeeded | StagePhase::Failed => false,
+        StagePhase::Pending => stage.message.starts_with("ready; "),
+        StagePhase::Waiting | StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => false,
     }
 }
 
@@ -231,6 +242,8 @@ pub fn text(step: &Step, style: Style) -> String {
             style.waiting(&format!("next attempt in {wait}"))
         }
         What::GaveUp => style.bad("failed: no attempt is left"),
+        What::Failed(message) => format!("{}: {}", style.bad("failed"), one_line(message)),
+        What::Skipped(message) => style.dim(&one_line(message)),
         What::Ended(message) => one_line(message),
     }
 }

@@ -46,7 +46,7 @@ fn one_job_for_an_attempt(recording: &Recording) -> Vec<String> {
         .collect()
 }
 
-/// I2: attempt and phase of a stage never go backwards, nor does the Workflow's phase where stages are in its order.
+/// I2: run, attempt and phase of a stage never go backwards, nor does the Workflow's phase where stages are in its order.
 fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) {
     for stage in &before.stages {
         let Some(later) = after.stages.iter().find(|later| later.name == stage.name) else {
@@ -56,7 +56,7 @@ fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) 
             ));
             continue;
         };
-        if place(later) < place(stage) {
+        if place(later) < place(stage) || later.attempt < stage.attempt {
             broken.push(format!(
                 "I2: stage {} of {} went from attempt {} {:?} to attempt {} {:?} at revision {}",
                 stage.name,
@@ -68,14 +68,14 @@ fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) 
                 after.revision
             ));
         }
-        if stage.phase.is_terminal() && later.whole != stage.whole {
+        if stage.phase.is_terminal() && later.whole != stage.whole && later.run <= stage.run {
             broken.push(format!(
                 "I3: stage {} of {} had ended and changed at revision {}",
                 stage.name, after.name, after.revision
             ));
         }
     }
-    if after.template == "echo" && after.phase < before.phase {
+    if after.template == "echo" && after.phase < before.phase && after.run <= before.run {
         broken.push(format!(
             "I2: {} went from {:?} to {:?} at revision {}",
             after.name, before.phase, after.phase, after.revision
@@ -83,20 +83,20 @@ fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) 
     }
 }
 
-fn place(stage: &StageSeen) -> (u32, u8) {
+fn place(stage: &StageSeen) -> (u32, u32, u8) {
     let phase = match stage.phase {
         StagePhase::Pending => 0,
         StagePhase::Running => 1,
         StagePhase::Waiting => 2,
-        StagePhase::Succeeded | StagePhase::Failed => 3,
+        StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => 3,
     };
-    (stage.attempt, phase)
+    (stage.run, stage.attempt, phase)
 }
 
-/// I3, I7: a Workflow that ended is not written any more.
+/// I3, I7: a Workflow that ended is not written any more, but by a new run.
 fn nothing_after_the_end(before: &Version, after: &Version, broken: &mut Vec<String>) {
     let ended = before.phase.is_terminal();
-    if ended && before.status != after.status {
+    if ended && before.status != after.status && after.run != before.run + 1 {
         broken.push(format!(
             "I3: {} had ended and its status changed at revision {}",
             after.name, after.revision
@@ -153,7 +153,6 @@ fn versions_before<'a>(job: &'a JobSeen, recording: &'a Recording) -> impl Itera
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-
     use stagecraft_api::WorkflowPhase;
 
     use super::*;
@@ -161,6 +160,7 @@ mod tests {
     fn stage(name: &str, attempt: u32, phase: StagePhase) -> StageSeen {
         StageSeen {
             name: name.into(),
+            run: 1,
             attempt,
             phase,
             whole: json!({"attempt": attempt, "phase": phase}),
@@ -174,6 +174,7 @@ mod tests {
             revision,
             phase,
             template: "echo".into(),
+            run: 1,
             status: json!({"phase": phase, "stages": stages.iter().map(|stage| &stage.whole).collect::<Vec<_>>()}),
             stages,
         }
@@ -264,6 +265,29 @@ mod tests {
             broken.iter().any(|text| text.starts_with("I3: flow had ended")),
             "{broken:?}"
         );
+    }
+
+    #[test]
+    fn a_new_run_that_its_owner_asked_for_breaks_no_promise() {
+        let mut recording = good();
+        let mut again = stage("scaffold", 2, StagePhase::Pending);
+        again.run = 2;
+        let mut next = version(10, WorkflowPhase::Scaffolding, vec![again]);
+        next.run = 2;
+        recording.versions.push(next);
+        assert_eq!(violations(&recording), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_attempt_number_that_is_used_again_in_a_new_run_is_noticed() {
+        let mut recording = good();
+        let mut again = stage("scaffold", 1, StagePhase::Running);
+        again.run = 2;
+        let mut next = version(10, WorkflowPhase::Scaffolding, vec![again]);
+        next.run = 2;
+        recording.versions.push(next);
+        let broken = violations(&recording);
+        assert!(broken[0].starts_with("I2: stage scaffold"), "{broken:?}");
     }
 
     #[test]

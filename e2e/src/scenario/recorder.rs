@@ -34,6 +34,8 @@ pub struct Version {
     pub revision: u64,
     pub phase: WorkflowPhase,
     pub template: String,
+    /// Number of the run.
+    pub run: u32,
     pub stages: Vec<StageSeen>,
     /// The whole status, for comparison.
     pub status: Value,
@@ -42,6 +44,7 @@ pub struct Version {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageSeen {
     pub name: String,
+    pub run: u32,
     pub attempt: u32,
     pub phase: StagePhase,
     pub whole: Value,
@@ -141,6 +144,7 @@ impl Recording {
             revision: revision(workflow.resource_version()),
             phase: field(&status, "phase").unwrap_or_default(),
             template: field(&status, "template").unwrap_or_default(),
+            run: field(&status, "run").unwrap_or_default(),
             stages: stages.into_iter().flatten().map(stage).collect(),
             status,
         };
@@ -174,6 +178,7 @@ impl Recording {
 fn stage(value: &Value) -> StageSeen {
     StageSeen {
         name: field(value, "name").unwrap_or_default(),
+        run: field(value, "run").unwrap_or_default(),
         attempt: field(value, "attempt").unwrap_or_default(),
         phase: field(value, "phase").unwrap_or_default(),
         whole: value.clone(),

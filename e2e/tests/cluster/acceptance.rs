@@ -203,7 +203,7 @@ fn what_no_cluster_could_run_is_refused_when_it_is_applied() -> anyhow::Result<(
             (but("/metadata", "name", json!("Upper")), "metadata.name"),
             (
                 but("/spec", "templateRef", json!({"name": "own"})),
-                "remove one of them",
+                "set only one of type",
             ),
             (
                 json!({"metadata": {"name": "none"}, "spec": {"project": {"requirements": ["x"]}}}),

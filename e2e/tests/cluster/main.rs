@@ -10,6 +10,7 @@ mod completion;
 mod deletion;
 mod faults;
 mod foreign_images;
+mod graphs;
 mod history;
 mod kills;
 mod log_lines;

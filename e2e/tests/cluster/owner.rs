@@ -1,14 +1,16 @@
-//! What the owner of a Workflow asks for while it runs, by kubectl alone: to hold it, to let it go on, to end it.
+//! What the owner of a Workflow asks for, by kubectl alone: to hold it, to let it go on, to end it, to run it once more.
 
 use std::time::Duration;
 
 use anyhow::ensure;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 use stagecraft_api::payload::EchoFault;
 use stagecraft_api::status::StagePhase;
 use stagecraft_api::{Workflow, WorkflowPhase, WorkflowStatus, WorkflowTemplate};
 use stagecraft_e2e::scenario::samples::{self, STAGE};
+use stagecraft_e2e::scenario::waiting::until;
 use stagecraft_e2e::scenario::world::stage;
 use stagecraft_e2e::scenario::{Isolation, World, scenario};
 
@@ -20,7 +22,7 @@ const NOTICE: Duration = Duration::from_secs(5);
 const GONE: Duration = Duration::from_mins(1);
 
 /// What `kubectl patch --type merge` sends.
-async fn patch(world: &World, name: &str, spec: Value) -> Result<Workflow, kube::Error> {
+pub async fn patch(world: &World, name: &str, spec: Value) -> Result<Workflow, kube::Error> {
     let change = json!({"spec": spec});
     world
         .api::<Workflow>()
@@ -86,9 +88,160 @@ fn a_cancelled_workflow_stops_its_agent_and_leaves_nothing_running() -> anyhow::
         );
         world.nothing_left(GONE).await?;
 
-        let refused = patch(world, "doomed", json!({"cancel": null})).await.err();
-        let message = refused.map(|error| error.to_string()).unwrap_or_default();
-        ensure!(message.contains("cannot be withdrawn"), "{message:?}");
+        refuses(world, "doomed", json!({"cancel": null}), "cannot be withdrawn").await
+    })
+}
+
+/// The API server does not take it, and says why.
+async fn refuses(world: &World, name: &str, spec: Value, why: &str) -> anyhow::Result<()> {
+    let refused = patch(world, name, spec.clone()).await.err();
+    let message = refused.map(|error| error.to_string()).unwrap_or_default();
+    ensure!(message.contains(why), "{spec} was answered with {message:?}");
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_workflow_runs_once_more_from_a_stage_on() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let mut workflow = samples::echo("twice");
+        let hangs = json!([{"name": "e2e", "payload": {"fault": EchoFault::Hang, "faultUntilAttempt": 1}}]);
+        samples::set(&mut workflow, "/spec", "stages", hangs);
+        world.create::<Workflow>(workflow).await?;
+        world.running_pod("twice", "e2e", 1, START).await?;
+        let soon = json!({"retry": {"from": "e2e", "run": 2}});
+        refuses(world, "twice", soon, "once the Workflow has ended").await?;
+        patch(world, "twice", json!({"cancel": true})).await?;
+        let ended = world
+            .until("twice", NOTICE, "is cancelled", |status| {
+                status.phase == WorkflowPhase::Cancelled
+            })
+            .await?;
+        let before = ended.status.unwrap_or_default();
+
+        for (retry, cancel, why) in [
+            (
+                json!({"from": "e2e", "run": 3}),
+                false,
+                "one more than status.run",
+            ),
+            (
+                json!({"from": "e2", "run": 2}),
+                false,
+                "choose one of status.stages",
+            ),
+            (
+                json!({"from": "initialize", "run": 2}),
+                false,
+                "choose one of status.stages",
+            ),
+            (json!({"from": "e2e", "run": 2}), true, "set spec.cancel to false"),
+        ] {
+            refuses(world, "twice", json!({"retry": retry, "cancel": cancel}), why).await?;
+        }
+        for _ in 0..3 {
+            let once_more = json!({"retry": {"from": "validate", "run": 2}, "cancel": false});
+            patch(world, "twice", once_more).await?;
+        }
+        world
+            .until("twice", NOTICE, "runs once more", |status| status.run == 2)
+            .await?;
+        let after = world.completed("twice", LIMIT).await?;
+        assert_eq!(
+            stage(&before, "scaffold")?,
+            stage(&after, "scaffold")?,
+            "it is kept"
+        );
+        for (name, run, attempt) in [
+            ("validate", 2, 2),
+            ("e2e", 2, 2),
+            ("integrate", 2, 1),
+            ("deploy", 2, 1),
+        ] {
+            let stage = stage(&after, name)?;
+            assert_eq!((stage.run, stage.attempt), (run, attempt), "{name}");
+        }
+        assert_eq!(after.run, 2);
         Ok(())
+    })
+}
+
+#[test]
+fn what_is_pinned_cannot_be_edited_and_what_can_shows_in_status() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let mut workflow = samples::slow_echo("fixed", &["validate"], 1_500);
+        samples::set(&mut workflow, "/spec", "deadlineSeconds", json!(600));
+        world.create::<Workflow>(workflow).await?;
+        world.running_pod("fixed", "validate", 1, START).await?;
+        for (field, value) in [
+            ("type", json!("app")),
+            ("project", json!({"requirements": ["Something else."]})),
+            (
+                "stages",
+                json!([{"name": "validate", "payload": {"delayMillis": 1}}]),
+            ),
+            ("deadlineSeconds", json!(601)),
+        ] {
+            let why = format!("spec.{field} is pinned");
+            refuses(world, "fixed", json!({field: value}), &why).await?;
+        }
+        let patched = patch(
+            world,
+            "fixed",
+            json!({"priority": "high", "ttlSecondsAfterFinished": 86_400}),
+        )
+        .await?;
+        let generation = patched.metadata.generation;
+        world
+            .until("fixed", NOTICE, "knows of the new spec", |status| {
+                status.observed_generation == generation
+            })
+            .await?;
+        world.completed("fixed", LIMIT).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_workflow_that_cannot_run_yet_can_be_corrected() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let mut workflow = samples::echo("mended");
+        samples::set(&mut workflow, "/spec", "type", json!("eco"));
+        world.create::<Workflow>(workflow).await?;
+        world
+            .until("mended", NOTICE, "is not accepted", |status| {
+                status.message.contains("not accepted")
+            })
+            .await?;
+        patch(world, "mended", json!({"type": "echo"})).await?;
+        world.completed("mended", LIMIT).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_run_that_takes_too_long_ends_and_its_workflow_goes_when_its_time_is_over() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+        let mut hanging = samples::faulty("late", EchoFault::Hang, None, 3, 600);
+        samples::set(&mut hanging, "/spec", "deadlineSeconds", json!(8));
+        world.create::<Workflow>(hanging).await?;
+        let ended = world.failed("late", LIMIT).await?;
+        ensure!(
+            ended.message.contains("spec.deadlineSeconds"),
+            "{}",
+            ended.message
+        );
+        let error = stage(&ended, STAGE)?.error.clone();
+        assert_eq!(error.map(|error| error.code), Some("DeadlineExceeded".to_owned()));
+        patch(world, "late", json!({"ttlSecondsAfterFinished": 1})).await?;
+        until(
+            world.api::<Workflow>(),
+            watcher::Config::default(),
+            GONE,
+            "the Workflow is gone",
+            <[Workflow]>::is_empty,
+        )
+        .await?;
+        world.nothing_left(GONE).await
     })
 }

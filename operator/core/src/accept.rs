@@ -4,32 +4,33 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use stagecraft_api::error::truncate;
-use stagecraft_api::run::{INITIALIZE, Run};
+use stagecraft_api::run::{INITIALIZE, Run, RunStage};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 use stagecraft_api::{limit, name};
 
-use crate::cancel::CANCELLED;
 use crate::envelope::run_digest;
 use crate::observation::Observation;
 use crate::plan::{Action, Notice, Plan};
 use crate::resolve::{Catalog, NO_REQUIREMENTS, Refusal, resolve};
-use crate::settings::Settings;
+use crate::stop::Stop;
 use crate::summary;
 use crate::summary::counted;
 
 /// Plans for a Workflow of which nothing is pinned yet.
-pub(crate) fn accept(observation: &Observation, catalog: &Catalog, settings: &Settings) -> Plan {
+pub(crate) fn accept(observation: &Observation, catalog: &Catalog) -> Plan {
     let Observation {
         now, identity, spec, ..
     } = observation;
     let mut status = observation.status.clone();
     if spec.cancel {
-        summary::end(&mut status, WorkflowPhase::Cancelled, CANCELLED, *now);
-        return store(status, false, "Cancelled", CANCELLED);
+        let message = Stop::Cancelled.message();
+        status.observed_generation = Some(identity.generation);
+        summary::end(&mut status, WorkflowPhase::Cancelled, &message, *now);
+        return store(status, false, "Cancelled", &message);
     }
     match resolve(&identity.name, spec, catalog) {
         Ok(run) => {
-            initialize(&mut status, observation, &run, settings);
+            initialize(&mut status, observation, &run);
             let message = format!(
                 "accepted: {} of template {}",
                 counted(run.stages.len(), "stage"),
@@ -70,7 +71,7 @@ fn store(status: WorkflowStatus, warning: bool, reason: &'static str, message: &
 }
 
 /// Records what was understood, as the first of the stage outputs.
-fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run, settings: &Settings) {
+fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run) {
     let Observation { now, identity, .. } = observation;
     summary::accept(status, None, identity.generation, *now);
     status.template.clone_from(&run.template);
@@ -79,9 +80,11 @@ fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run,
         digest: run_digest(run),
     });
     status.trace_id = name::trace_id(&identity.uid);
+    status.run = 1;
     status.started_at = Some(*now);
     let understood = StageStatus {
         name: INITIALIZE.to_owned(),
+        run: 1,
         phase: StagePhase::Succeeded,
         started_at: Some(*now),
         finished_at: Some(*now),
@@ -96,19 +99,24 @@ fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run,
     };
     let pending = run.stages.iter().map(|stage| StageStatus {
         name: stage.name.clone(),
+        run: 1,
         agent: stage.agent.name.clone(),
-        message: waits_for(&stage.needs),
+        message: waits_for(stage),
         ..StageStatus::default()
     });
     status.stages = std::iter::once(understood).chain(pending).collect();
-    summary::summarize(status, run, &BTreeMap::new(), settings, *now);
+    summary::summarize(status, run, &BTreeMap::new(), *now);
 }
 
-fn waits_for(needs: &[String]) -> String {
-    if needs.is_empty() {
-        "ready to start".to_owned()
-    } else {
-        truncate(&format!("waits for {}", needs.join(", ")), limit::MESSAGE_BYTES)
+/// What a stage that has not begun says.
+pub(crate) fn waits_for(stage: &RunStage) -> String {
+    match (stage.finally, stage.needs.is_empty()) {
+        (true, _) => "runs when the stages before it are over".to_owned(),
+        (false, true) => "ready to start".to_owned(),
+        (false, false) => truncate(
+            &format!("waits for {}", stage.needs.join(", ")),
+            limit::MESSAGE_BYTES,
+        ),
     }
 }
 

@@ -8,9 +8,11 @@ use stagecraft_api::error::{StructuredError, one_line, truncate};
 use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::{Run, RunStage};
-use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+use stagecraft_api::status::{
+    AttemptSummary, Ending, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus,
+};
 
-use crate::cancel::CANCELLED;
+use crate::ending::{Part, main_ending, whole_ending};
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Count, Next, count, next};
 use crate::gate::{gate_failure, judge_gates};
@@ -20,6 +22,7 @@ use crate::observation::{Observation, ResultEvidence};
 use crate::plan::{Action, Notice, Plan};
 use crate::put_away::put_away;
 use crate::settings::Settings;
+use crate::stop::Stop;
 use crate::summary;
 
 /// Plans for a Workflow that runs.
@@ -34,7 +37,9 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
         notices: Vec::new(),
         closes: Vec::new(),
         ended: Vec::new(),
-        cancelled: false,
+        started: Vec::new(),
+        stopped: None,
+        end: None,
     };
     for stage in &run.stages {
         draft.judge_stage(stage);
@@ -43,12 +48,8 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
     if !draft.plan.actions.is_empty() {
         return draft.plan;
     }
-    if observation.spec.cancel && draft.goes_on() {
-        draft.cancel();
-        return draft.finish(&[]);
-    }
-    let started = draft.start_ready();
-    draft.finish(&started)
+    draft.go_on();
+    draft.finish()
 }
 
 /// A plan in the making.
@@ -64,8 +65,12 @@ pub(crate) struct Draft<'a> {
     pub(crate) closes: Vec<(String, AttemptKey)>,
     /// Attempts that ended in this plan: they make room for others, and their tasks are done.
     pub(crate) ended: Vec<AttemptKey>,
-    /// Everything was ended because the owner asked for it.
-    pub(crate) cancelled: bool,
+    /// Stages of which an attempt begins, with their payloads resolved.
+    pub(crate) started: Vec<RunStage>,
+    /// What ended everything in this plan, if something did.
+    pub(crate) stopped: Option<Stop>,
+    /// How the Workflow ends in this plan, if it does.
+    pub(crate) end: Option<Ending>,
 }
 
 impl Draft<'_> {
@@ -136,6 +141,31 @@ impl Draft<'_> {
         }
     }
 
+    /// Starts what is ready, and what is to run when the others are over.
+    fn go_on(&mut self) {
+        if self.status.ending.is_none() {
+            match self.stop_asked() {
+                Some(stop) => self.stop(stop),
+                None => self.start_ready(Part::Main),
+            }
+            let ending = match self.stopped {
+                Some(stop) => Some(stop.ending()),
+                None => main_ending(&self.status, self.run, self.settings),
+            };
+            if self.run.stages.iter().any(|stage| stage.finally) {
+                self.status.ending = ending;
+            } else {
+                self.end = ending;
+            }
+        }
+        if self.status.ending.is_some() {
+            self.start_ready(Part::Finally);
+        }
+        if let Some(ending) = &self.status.ending {
+            self.end = whole_ending(ending, &self.status, self.run, self.settings);
+        }
+    }
+
     /// Tells of a stage that runs; by default that it does.
     fn say(&mut self, run: &RunStage, reason: Reason, message: Option<String>) {
         self.reasons.insert(run.name.clone(), reason);
@@ -158,7 +188,7 @@ impl Draft<'_> {
 
     fn succeed(&mut self, run: &RunStage, result: AttemptResult) {
         let now = self.observation.now;
-        let inherited = workspace(run, &self.status.stages);
+        let inherited = workspace(run, self.run, &self.status.stages);
         let Outcome::Succeeded {
             summary,
             outputs,
@@ -246,24 +276,24 @@ impl Draft<'_> {
         self.notice(key, true, "AttemptFailed", &format!("stage {}: {what}", run.name));
     }
 
-    fn finish(mut self, started: &[String]) -> Plan {
+    fn finish(mut self) -> Plan {
         let Observation {
             now,
             identity,
             status: before,
             ..
         } = self.observation;
-        if self.cancelled {
-            summary::end(&mut self.status, WorkflowPhase::Cancelled, CANCELLED, *now);
-        } else {
-            summary::summarize(&mut self.status, self.run, &self.reasons, self.settings, *now);
+        self.status.observed_generation = Some(identity.generation);
+        summary::summarize(&mut self.status, self.run, &self.reasons, *now);
+        if let Some(Ending { phase, message }) = self.end {
+            summary::end(&mut self.status, phase, &message, *now);
         }
         let status = self.status;
         let mut plan = self.plan;
         if status != *before {
             plan.actions.push(Action::Store(Box::new(status.clone())));
         }
-        for stage in started.iter().filter_map(|name| self.run.stage(name)) {
+        for stage in &self.started {
             let task = envelope(identity, self.run, stage, &status.stages, *now);
             plan.actions.push(Action::Start(Box::new(task)));
         }

@@ -110,6 +110,7 @@ fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
         name: name.to_owned(),
         agent: agent.to_owned(),
         needs: None,
+        when: None,
         phase,
         timeout_seconds: 600,
         retries: 3,
@@ -123,6 +124,8 @@ fn echo_template() -> WorkflowTemplateSpec {
     WorkflowTemplateSpec {
         description: "Five stages of the echo agent: tries an installation out without a model or a key."
             .to_owned(),
+        parameters: Vec::new(),
+        finally: Vec::new(),
         stages: vec![
             stage("scaffold", "echo", WorkflowPhase::Scaffolding),
             stage("validate", "echo", WorkflowPhase::Validating),
@@ -140,6 +143,8 @@ fn app_template() -> WorkflowTemplateSpec {
         description:
             "A new web application: scaffolded, validated, tested in a browser, merged and deployed."
                 .to_owned(),
+        parameters: Vec::new(),
+        finally: Vec::new(),
         stages: vec![
             stage("scaffold", "scaffold", WorkflowPhase::Scaffolding),
             StageSpec {

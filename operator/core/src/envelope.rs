@@ -47,7 +47,7 @@ pub fn envelope(
         deadline: now.plus_seconds(stage.timeout_seconds.into()),
         context: Context { previous_outputs },
         project: run.project.clone(),
-        workspace: workspace(stage, stages),
+        workspace: workspace(stage, run, stages),
         workspace_access: stage.agent.workspace,
         inputs,
         missing_inputs,
@@ -57,14 +57,23 @@ pub fn envelope(
     }
 }
 
-/// The commit that a stage starts from. The last need decides: a stage that changed nothing hands on what it was given.
-pub fn workspace(stage: &RunStage, stages: &[StageStatus]) -> Option<WorkspaceRef> {
-    stage.needs.iter().rev().find_map(|need| {
-        stages
-            .iter()
-            .find(|status| status.phase == StagePhase::Succeeded && status.name == *need)
-            .and_then(|status| status.workspace.clone())
-    })
+/// The commit that a stage starts from. The last need decides: a stage that changed nothing hands on what it was given. Stages of
+/// `finally` see what the others came to.
+pub fn workspace(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<WorkspaceRef> {
+    let left_by = |name: &String| {
+        let status = stages.iter().find(|status| status.name == *name)?;
+        status
+            .workspace
+            .clone()
+            .filter(|_| status.phase.lets_others_start())
+    };
+    let needed = stage.needs.iter().rev().find_map(left_by);
+    let others = run
+        .stages
+        .iter()
+        .rev()
+        .filter(|other| stage.finally && !other.finally);
+    needed.or_else(|| others.map(|other| &other.name).find_map(left_by))
 }
 
 /// The artifacts of earlier stages that a stage asks for, and those that are not there.

@@ -2,78 +2,123 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stagecraft_api::limit;
 use stagecraft_api::run::INITIALIZE;
-use stagecraft_api::template::WorkflowTemplateSpec;
+use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
 
 use crate::resolve::{Violation, choices, violation};
 
-/// What a stage needs: what it says, or else the stage before it.
-pub(crate) fn needs(template: &WorkflowTemplateSpec, index: usize) -> Vec<String> {
-    match template.stages.get(index).and_then(|stage| stage.needs.clone()) {
-        Some(needs) => needs,
-        None => index
-            .checked_sub(1)
-            .and_then(|before| template.stages.get(before))
-            .map(|stage| vec![stage.name.clone()])
-            .unwrap_or_default(),
+/// A stage with its place among the others.
+pub(crate) struct Node<'a> {
+    pub(crate) stage: &'a StageSpec,
+    /// What it says, or else the stage before it; in `finally` none.
+    pub(crate) needs: Vec<String>,
+    pub(crate) finally: bool,
+    /// Place in its list.
+    index: usize,
+}
+
+impl Node<'_> {
+    /// Path of its name, which may not be its own alone.
+    fn name_field(&self) -> String {
+        let list = if self.finally { "finally" } else { "stages" };
+        format!("template.spec.{list}[{}].name", self.index)
+    }
+
+    /// Path of a field of the stage.
+    pub(crate) fn field(&self, name: &str) -> String {
+        let list = if self.finally { "finally" } else { "stages" };
+        format!("template.spec.{list}[name={}].{name}", self.stage.name)
     }
 }
 
+/// The stages in their order, those of `finally` last.
+pub(crate) fn nodes(template: &WorkflowTemplateSpec) -> Vec<Node<'_>> {
+    let mut nodes: Vec<Node<'_>> = Vec::new();
+    for (index, stage) in template.stages.iter().enumerate() {
+        let before = nodes.last().map(|node| node.stage.name.clone());
+        nodes.push(Node {
+            stage,
+            needs: stage
+                .needs
+                .clone()
+                .unwrap_or_else(|| before.into_iter().collect()),
+            finally: false,
+            index,
+        });
+    }
+    nodes.extend(template.finally.iter().enumerate().map(|(index, stage)| Node {
+        stage,
+        needs: stage.needs.clone().unwrap_or_default(),
+        finally: true,
+        index,
+    }));
+    nodes
+}
+
 /// Everything that keeps the stages from following each other to an end.
-pub(crate) fn check_graph(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
-    if template.stages.is_empty() {
+pub(crate) fn check_graph(nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
+    if nodes.iter().all(|node| node.finally) {
         violations.push(violation(
             "template.spec.stages",
             "",
             "the template has no stages; add at least one",
         ));
     }
+    if nodes.len() > limit::STAGES {
+        violations.push(violation(
+            "template.spec.finally",
+            format!("{} stages with those of the list stages", nodes.len()),
+            format!(
+                "a template has at most {} stages in all: leave some out",
+                limit::STAGES
+            ),
+        ));
+    }
     let mut names = BTreeSet::new();
-    for (index, stage) in template.stages.iter().enumerate() {
-        let field = format!("template.spec.stages[{index}].name");
-        if stage.name == INITIALIZE {
+    for node in nodes {
+        let name = node.stage.name.as_str();
+        if name == INITIALIZE {
             violations.push(violation(
-                &field,
+                node.name_field(),
                 INITIALIZE,
                 "this name is taken by Stagecraft; choose another",
             ));
         }
-        if !names.insert(stage.name.as_str()) {
+        if !names.insert(name) {
             violations.push(violation(
-                &field,
-                &stage.name,
+                node.name_field(),
+                name,
                 "named twice; give each stage a name of its own",
             ));
         }
     }
     let mut dangling = false;
-    for (index, stage) in template.stages.iter().enumerate() {
-        for need in needs(template, index) {
-            if !names.contains(need.as_str()) {
+    for node in nodes {
+        let alike = || nodes.iter().filter(|other| other.finally == node.finally);
+        for need in &node.needs {
+            if !alike().any(|other| other.stage.name == *need) {
                 dangling = true;
-                violations.push(violation(
-                    format!("template.spec.stages[name={}].needs", stage.name),
-                    need,
-                    format!(
-                        "the template has no such stage; {}",
-                        choices(template.stages.iter().map(|known| &known.name), "")
-                    ),
-                ));
+                let names = choices(alike().map(|other| &other.stage.name), "");
+                let remedy = if nodes.iter().any(|other| other.stage.name == *need) {
+                    format!("stages of finally run after the others and need only each other; {names}")
+                } else {
+                    format!("the template has no such stage; {names}")
+                };
+                violations.push(violation(node.field("needs"), need, remedy));
             }
         }
     }
     if !dangling {
-        check_cycle(template, violations);
+        check_cycle(nodes, violations);
     }
 }
 
 /// Takes away stages whose needs are gone until none is left, or only a cycle and what hangs on it.
-fn check_cycle(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
-    let mut left: BTreeMap<&str, Vec<String>> = template
-        .stages
+fn check_cycle(nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
+    let mut left: BTreeMap<&str, &[String]> = nodes
         .iter()
-        .enumerate()
-        .map(|(index, stage)| (stage.name.as_str(), needs(template, index)))
+        .map(|node| (node.stage.name.as_str(), node.needs.as_slice()))
         .collect();
     loop {
         let free: Vec<&str> = left
@@ -96,13 +141,18 @@ fn check_cycle(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>)
     }
 }
 
-/// Inputs have to come from stages that are done by then.
-pub(crate) fn check_inputs(template: &WorkflowTemplateSpec, violations: &mut Vec<Violation>) {
-    for (index, stage) in template.stages.iter().enumerate() {
-        let before = needed(template, index);
-        for input in stage.inputs.iter().filter(|input| !before.contains(&input.stage)) {
+/// Inputs have to come from stages that are over by then.
+pub(crate) fn check_inputs(nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
+    for node in nodes {
+        let before = before(nodes, node);
+        for input in node
+            .stage
+            .inputs
+            .iter()
+            .filter(|input| !before.contains(&input.stage))
+        {
             violations.push(violation(
-                format!("template.spec.stages[name={}].inputs", stage.name),
+                node.field("inputs"),
                 &input.stage,
                 format!(
                     "an input comes from a stage that is needed, directly or not; {}",
@@ -113,16 +163,21 @@ pub(crate) fn check_inputs(template: &WorkflowTemplateSpec, violations: &mut Vec
     }
 }
 
-/// Names of all that a stage needs, directly or not. In a cycle it needs itself too.
-fn needed(template: &WorkflowTemplateSpec, index: usize) -> BTreeSet<String> {
+/// Names of all stages that are over when this one starts: what it needs, directly or not, and in `finally` all the others. In a
+/// cycle it needs itself too.
+pub(crate) fn before(nodes: &[Node<'_>], node: &Node<'_>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut open = needs(template, index);
+    let mut open = node.needs.clone();
     while let Some(name) = open.pop() {
-        if let Some(at) = template.stages.iter().position(|stage| stage.name == name)
+        if let Some(other) = nodes.iter().find(|other| other.stage.name == name)
             && found.insert(name)
         {
-            open.extend(needs(template, at));
+            open.extend(other.needs.iter().cloned());
         }
+    }
+    if node.finally {
+        let others = nodes.iter().filter(|other| !other.finally);
+        found.extend(others.map(|other| other.stage.name.clone()));
     }
     found
 }

@@ -3,15 +3,16 @@
 //! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
 //! shell saw; [`mod@plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`mod@judge`] for one attempt,
 //! [`outcome`] and `gate` for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
-//! ([`admit`] has the limits), `cancel` what its owner ends, `put_away` what is over. [`summary`] is what people read, [`envelope`] the task that an
+//! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over. [`summary`] is what people read, [`envelope`] the task that an
 //! attempt is given.
 
 mod accept;
 pub mod admit;
 mod advance;
 pub mod built_in;
-mod cancel;
+mod ending;
 pub mod envelope;
+mod expression;
 pub mod failure;
 mod gate;
 mod graph;
@@ -19,13 +20,18 @@ pub mod judge;
 pub mod merge;
 pub mod observation;
 pub mod outcome;
+mod parameters;
 pub mod plan;
 pub mod post_mortem;
 mod put_away;
+mod reference;
 pub mod resolve;
+pub mod retry;
+mod schema;
 pub mod settings;
 mod size;
 mod start;
+mod stop;
 pub mod summary;
 
 pub use observation::Observation;

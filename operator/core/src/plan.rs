@@ -15,6 +15,7 @@ use crate::accept::accept;
 use crate::advance::advance;
 use crate::observation::{Observation, RunEvidence};
 use crate::put_away::put_away;
+use crate::retry;
 use crate::settings::Settings;
 use crate::summary;
 
@@ -57,6 +58,8 @@ pub enum Action {
     Acknowledge(AttemptKey),
     /// Tell people.
     Record(Notice),
+    /// Delete the Workflow, exactly as it was looked at: its time to live is over.
+    Delete,
 }
 
 /// An Event on the Workflow.
@@ -72,26 +75,53 @@ pub struct Notice {
 /// Decides.
 pub fn plan(observation: &Observation, settings: &Settings) -> Plan {
     if observation.status.phase.is_terminal() {
-        return settle(observation, settings);
+        return after_the_end(observation, settings);
     }
     match &observation.run {
-        RunEvidence::NotPinned(catalog) => accept(observation, catalog, settings),
-        RunEvidence::Lost(reason) => lose_run(observation, reason),
+        RunEvidence::NotPinned(catalog) => accept(observation, catalog),
+        RunEvidence::Lost(reason) => lose_run(observation, observation.status.run, reason),
         RunEvidence::Pinned(run) => advance(observation, run, settings),
     }
 }
 
-/// A Workflow that ended: nothing is written any more; what is left over is put away.
-fn settle(observation: &Observation, settings: &Settings) -> Plan {
+/// A Workflow that ended: unless its owner asks for a new run, nothing is written any more. What is left over is put away, and
+/// in the end the Workflow itself.
+fn after_the_end(observation: &Observation, settings: &Settings) -> Plan {
+    let Observation {
+        now, spec, status, ..
+    } = observation;
+    if let Some(retry) = retry::asked(spec, status) {
+        match &observation.run {
+            RunEvidence::Pinned(run) => return retry::begin(observation, run, retry),
+            RunEvidence::Lost(reason) => return lose_run(observation, retry.run, reason),
+            RunEvidence::NotPinned(_) => {}
+        }
+    }
     let mut plan = Plan::default();
-    put_away(observation, &observation.status, settings, &mut plan);
+    put_away(observation, status, settings, &mut plan);
+    let due = spec
+        .ttl_seconds_after_finished
+        .zip(status.finished_at)
+        .map(|(seconds, end)| end.plus_seconds(seconds.into()));
+    match due {
+        Some(due) if due <= *now => plan.actions.push(Action::Delete),
+        Some(due) => plan.wake(due),
+        None => {}
+    }
     plan
 }
 
 /// Without its run nothing can be judged. What runs ends with the Workflow, so that its Jobs are put away.
-fn lose_run(observation: &Observation, reason: &str) -> Plan {
-    let Observation { now, status, .. } = observation;
+fn lose_run(observation: &Observation, number: u32, reason: &str) -> Plan {
+    let Observation {
+        now,
+        identity,
+        status,
+        ..
+    } = observation;
     let mut status = status.clone();
+    status.observed_generation = Some(identity.generation);
+    status.run = number;
     let message = truncate(
         &format!("what this Workflow runs is lost: {reason}"),
         limit::MESSAGE_BYTES,

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use stagecraft_api::agent::{AgentSpec, Requirement};
-use stagecraft_api::error::truncate;
 use stagecraft_api::gate::Gate;
 use stagecraft_api::limit;
 use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
-use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
+use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
 
-use crate::graph::{check_graph, check_inputs, needs};
+use crate::graph::{Node, check_graph, check_inputs, nodes};
+use crate::parameters::{check_references, check_when, resolve_parameters};
+use crate::schema::{Mismatch, check};
 use crate::size::{check_run, check_spec};
 
 /// What a Workflow can refer to: its own namespace's objects laid over the release's.
@@ -58,6 +59,9 @@ impl fmt::Display for Violation {
 /// The message of a Workflow without requirements. Programs look for it: it never changes.
 pub const NO_REQUIREMENTS: &str = "Project requirements cannot be empty";
 
+/// What the status of a Workflow that brings its stages itself calls its template.
+pub const INLINE: &str = "inline";
+
 /// Turns the request of the Workflow `name` into a run.
 pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run, Refusal> {
     let requirements: Vec<String> = spec
@@ -73,23 +77,39 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
 
     let mut violations = Vec::new();
     check_spec(spec, &mut violations);
+    if let Some(retry) = &spec.retry {
+        violations.push(violation(
+            "spec.retry",
+            format!("from {}, run {}", retry.from, retry.run),
+            "there is no run yet to follow upon; set it once the Workflow has ended",
+        ));
+    }
     let found = find_template(spec, catalog, &mut violations);
-    let stages = found.as_ref().map(|(_, template)| {
-        check_overrides(&spec.stages, template, &mut violations);
-        check_graph(template, &mut violations);
-        check_inputs(template, &mut violations);
-        resolve_stages(spec, template, catalog, &mut violations)
+    let resolved = found.as_ref().map(|(_, template)| {
+        let nodes = nodes(template);
+        check_overrides(&spec.stages, &nodes, &mut violations);
+        check_graph(&nodes, &mut violations);
+        check_inputs(&nodes, &mut violations);
+        let parameters = resolve_parameters(spec, template, &mut violations);
+        (
+            parameters,
+            resolve_stages(spec, &nodes, template, catalog, &mut violations),
+        )
     });
-    let run = found.zip(stages).map(|((template, _), stages)| Run {
-        template: template.to_owned(),
-        project: RunProject {
-            name: spec.project.name.clone().unwrap_or_else(|| name.to_owned()),
-            description: spec.project.description.trim().to_owned(),
-            requirements,
-        },
-        priority: spec.priority,
-        stages,
-    });
+    let run = found
+        .zip(resolved)
+        .map(|((template, _), (parameters, stages))| Run {
+            template: template.to_owned(),
+            project: RunProject {
+                name: spec.project.name.clone().unwrap_or_else(|| name.to_owned()),
+                description: spec.project.description.trim().to_owned(),
+                requirements,
+            },
+            priority: spec.priority,
+            deadline_seconds: spec.deadline_seconds,
+            parameters,
+            stages,
+        });
     if let Some(run) = &run {
         check_run(run, &mut violations);
     }
@@ -126,15 +146,16 @@ fn find_template<'a>(
     catalog: &'a Catalog,
     violations: &mut Vec<Violation>,
 ) -> Option<(&'a str, &'a WorkflowTemplateSpec)> {
-    let (field, name, templates, remedy) = match (&spec.type_, &spec.template_ref) {
-        (Some(name), None) => {
+    let (field, name, templates, remedy) = match (&spec.type_, &spec.template_ref, &spec.template) {
+        (None, None, Some(template)) => return Some((INLINE, template)),
+        (Some(name), None, None) => {
             let remedy = choices(
                 catalog.types.keys(),
                 "this installation has no built-in types yet; use templateRef with a template of your own",
             );
             ("spec.type", name, &catalog.types, remedy)
         }
-        (None, Some(reference)) => {
+        (None, Some(reference), None) => {
             let remedy = choices(
                 catalog.templates.keys(),
                 "there is none in this namespace or the release's; create a WorkflowTemplate of that name",
@@ -146,11 +167,11 @@ fn find_template<'a>(
                 remedy,
             )
         }
-        (Some(_), Some(_)) | (None, None) => {
+        _ => {
             violations.push(violation(
                 "spec.type",
                 "",
-                "set exactly one of type and templateRef",
+                "set exactly one of type, templateRef and template",
             ));
             return None;
         }
@@ -162,17 +183,13 @@ fn find_template<'a>(
     template.map(|template| (name.as_str(), template))
 }
 
-fn check_overrides(
-    overrides: &[StageOverride],
-    template: &WorkflowTemplateSpec,
-    violations: &mut Vec<Violation>,
-) {
+fn check_overrides(overrides: &[StageOverride], nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
     let mut seen = BTreeSet::new();
     for (index, stage) in overrides.iter().enumerate() {
         let field = format!("spec.stages[{index}].name");
-        if !template.stages.iter().any(|known| known.name == stage.name) {
+        if !nodes.iter().any(|known| known.stage.name == stage.name) {
             let remedy = choices(
-                template.stages.iter().map(|known| &known.name),
+                nodes.iter().map(|known| &known.stage.name),
                 "the template has no stages",
             );
             violations.push(violation(
@@ -193,37 +210,44 @@ fn check_overrides(
 
 fn resolve_stages(
     spec: &WorkflowSpec,
+    nodes: &[Node<'_>],
     template: &WorkflowTemplateSpec,
     catalog: &Catalog,
     violations: &mut Vec<Violation>,
 ) -> Vec<RunStage> {
     let mut stages = Vec::new();
-    for (index, stage) in template.stages.iter().enumerate() {
+    for node in nodes {
         let change = spec
             .stages
             .iter()
             .enumerate()
-            .find(|(_, change)| change.name == stage.name);
-        stages.extend(resolve_stage(index, stage, change, template, catalog, violations));
+            .find(|(_, change)| change.name == node.stage.name);
+        check_when(node, nodes, template, violations);
+        let resolved = resolve_stage(node, change, catalog, violations);
+        if let Some((mut stage, agent)) = resolved {
+            let refers = check_references(&stage.payload, node, nodes, template, violations);
+            if refers {
+                stage.payload_schema.clone_from(&agent.payload_schema);
+            } else {
+                check_payload(&stage, agent, violations);
+            }
+            stages.push(stage);
+        }
     }
     stages
 }
 
-fn resolve_stage(
-    index: usize,
-    stage: &StageSpec,
+fn resolve_stage<'a>(
+    node: &Node<'_>,
     change: Option<(usize, &StageOverride)>,
-    template: &WorkflowTemplateSpec,
-    catalog: &Catalog,
+    catalog: &'a Catalog,
     violations: &mut Vec<Violation>,
-) -> Option<RunStage> {
+) -> Option<(RunStage, &'a AgentSpec)> {
+    let stage = node.stage;
     let changed_agent = change.and_then(|(at, change)| change.agent.as_ref().map(|agent| (at, agent)));
     let (field, agent_name) = match changed_agent {
         Some((at, agent)) => (format!("spec.stages[{at}].agent"), agent),
-        None => (
-            format!("template.spec.stages[name={}].agent", stage.name),
-            &stage.agent,
-        ),
+        None => (node.field("agent"), &stage.agent),
     };
     let Some(agent) = catalog.agents.get(agent_name) else {
         let remedy = choices(
@@ -266,10 +290,11 @@ fn resolve_stage(
             .and_then(|(_, change)| change.payload.clone())
             .unwrap_or_default(),
     );
-    check_payload(&stage.name, agent_name, agent, &payload, violations);
-    Some(RunStage {
+    let resolved = RunStage {
         name: stage.name.clone(),
-        needs: needs(template, index),
+        needs: node.needs.clone(),
+        when: stage.when.clone(),
+        finally: node.finally,
         phase: stage.phase,
         timeout_seconds: change
             .and_then(|(_, change)| change.timeout_seconds)
@@ -278,10 +303,12 @@ fn resolve_stage(
             .and_then(|(_, change)| change.retries)
             .unwrap_or(stage.retries),
         payload,
+        payload_schema: None,
         gates,
         inputs: stage.inputs.clone(),
         agent: run_agent(agent_name, agent),
-    })
+    };
+    Some((resolved, agent))
 }
 
 /// The template's gates, each replaced by the Workflow's of the same metric, and the Workflow's further ones.
@@ -290,36 +317,25 @@ fn gates(template: &[Gate], own: &[Gate]) -> Vec<Gate> {
     template.iter().filter(kept).chain(own).cloned().collect()
 }
 
-fn check_payload(
-    stage: &str,
-    agent_name: &str,
-    agent: &AgentSpec,
-    payload: &Map<String, Value>,
-    violations: &mut Vec<Violation>,
-) {
+fn check_payload(stage: &RunStage, agent: &AgentSpec, violations: &mut Vec<Violation>) {
     let Some(schema) = &agent.payload_schema else {
         return;
     };
-    match jsonschema::validator_for(&Value::Object(schema.clone())) {
-        Err(error) => violations.push(violation(
-            format!("Agent {agent_name}: spec.payloadSchema"),
+    let name = &stage.agent.name;
+    match check(schema, &Value::Object(stage.payload.clone())) {
+        Ok(()) => {}
+        Err(Mismatch::Schema(error)) => violations.push(violation(
+            format!("Agent {name}: spec.payloadSchema"),
             "",
             format!("is not a JSON Schema: {error}; correct the Agent"),
         )),
-        Ok(validator) => {
-            let payload = Value::Object(payload.clone());
-            for error in validator.iter_errors(&payload).take(8) {
-                let path = error.instance_path().to_string().replace('/', ".");
-                violations.push(violation(
-                    format!("stages[name={stage}].payload{path}"),
-                    truncate(&error.instance().to_string(), 80),
-                    format!(
-                        "{}; see payloadSchema of Agent {agent_name}",
-                        truncate(&error.to_string(), 300)
-                    ),
-                ));
-            }
-        }
+        Err(Mismatch::Value(problems)) => violations.extend(problems.into_iter().map(|problem| {
+            violation(
+                format!("stages[name={}].payload{}", stage.name, problem.path),
+                problem.value,
+                format!("{}; see payloadSchema of Agent {name}", problem.what),
+            )
+        })),
     }
 }
 

@@ -7,6 +7,7 @@ use stagecraft_api::run::Run;
 use stagecraft_api::workflow::WorkflowSpec;
 
 use crate::envelope::run_text;
+use crate::reference::references;
 use crate::resolve::{Violation, violation};
 
 /// The Workflow has to leave room for its status.
@@ -40,9 +41,14 @@ pub(crate) fn check_run(run: &Run, violations: &mut Vec<Violation>) {
     let others = run.stages.len().saturating_sub(1);
     let room = limit::TASK_BYTES.saturating_sub(FIXED_BYTES + others * (limit::OUTPUTS_BYTES + NAME_BYTES));
     for stage in &run.stages {
+        let least = if references(&stage.payload).is_empty() {
+            0
+        } else {
+            limit::RESOLVED_PAYLOAD_BYTES
+        };
         let parts = [
             bytes_of(&run.project),
-            bytes_of(&stage.payload),
+            bytes_of(&stage.payload).max(least),
             bytes_of(&stage.agent.command),
             bytes_of(&stage.agent.outputs_schema),
         ];
@@ -65,6 +71,6 @@ const FIXED_BYTES: usize = 14 * 1024;
 /// A stage's name in the outputs of those before.
 const NAME_BYTES: usize = 70;
 
-fn bytes_of<T: Serialize>(value: &T) -> usize {
+pub(crate) fn bytes_of<T: Serialize>(value: &T) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }

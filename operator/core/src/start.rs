@@ -1,41 +1,44 @@
 //! Which stages begin an attempt now, and what holds the others back.
 
+use serde_json::{Map, Value};
 use stagecraft_api::condition::Reason;
-use stagecraft_api::error::truncate;
+use stagecraft_api::error::{Category, StructuredError, one_line, truncate};
 use stagecraft_api::run::RunStage;
 use stagecraft_api::status::{StagePhase, StageStatus};
 use stagecraft_api::{limit, name};
 
 use crate::admit::admit;
 use crate::advance::{Draft, failed_message, running_message};
+use crate::ending::{Part, culprit, is_blocked};
+use crate::envelope::workspace;
+use crate::expression::{holds, scope};
+use crate::reference::resolve;
+use crate::schema::check_payload;
+use crate::size::bytes_of;
 
 /// How long a stage that a limit holds back waits before it asks again: nothing wakes it when others end.
 const HELD_SECONDS: u64 = 2;
 
 impl Draft<'_> {
-    /// Licenses an attempt for every stage that is ready and admitted, and names those. A Workflow of which a stage
-    /// failed starts nothing any more.
-    pub(crate) fn start_ready(&mut self) -> Vec<String> {
-        let culprit = crate::summary::culprit(&self.status, self.run, self.settings);
-        if let Some(culprit) = culprit.map(|stage| stage.name.clone()) {
-            self.give_up(&culprit);
-            return Vec::new();
+    /// Licenses an attempt for every stage of a part that is ready and admitted. When a stage failed, nothing else of the template
+    /// starts any more; the stages of `finally` do, whatever happens to each other.
+    pub(crate) fn start_ready(&mut self, part: Part) {
+        if self.give_up_if_failed(part) {
+            return;
         }
-        let ready: Vec<&str> = self
-            .run
-            .stages
-            .iter()
-            .filter(|stage| self.is_ready(stage))
-            .map(|stage| stage.name.as_str())
-            .collect();
         if self.observation.spec.suspend {
-            let ready: Vec<String> = ready.into_iter().map(str::to_owned).collect();
-            for name in ready {
+            for name in self.ready(part) {
                 self.suspend(&name);
             }
             self.wake_for_backoff();
-            return Vec::new();
+            return;
         }
+        self.decide_conditions(part);
+        if self.give_up_if_failed(part) {
+            return;
+        }
+        let ready = self.ready(part);
+        let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
         let mut usage = self.observation.usage;
         usage.running_stages = usage.running_stages.saturating_sub(self.ended.len());
         let (picks, held) = admit(&ready, usage, self.settings);
@@ -49,31 +52,140 @@ impl Draft<'_> {
             self.plan.wake(self.observation.now.plus_seconds(HELD_SECONDS));
         }
         self.wake_for_backoff();
-        picks.into_iter().map(str::to_owned).collect()
+        self.give_up_if_failed(part);
+        self.tell_what_is_blocked(part);
+    }
+
+    /// Stages of `finally` do not wait for each other's success for ever.
+    fn tell_what_is_blocked(&mut self, part: Part) {
+        let Some(culprit) =
+            culprit(part, &self.status, self.run, self.settings).map(|stage| stage.name.clone())
+        else {
+            return;
+        };
+        let stages = self.run.stages.iter().filter(|stage| part.has(stage));
+        for name in stages.map(|stage| stage.name.as_str()) {
+            let blocked = is_blocked(name, self.run, &self.status);
+            if let Some(stage) = self.stage_mut(name)
+                && stage.phase == StagePhase::Pending
+                && blocked
+            {
+                stage.message = not_started(&culprit);
+            }
+        }
+    }
+
+    fn give_up_if_failed(&mut self, part: Part) -> bool {
+        let culprit = culprit(part, &self.status, self.run, self.settings).map(|stage| stage.name.clone());
+        match culprit {
+            Some(culprit) if part == Part::Main => {
+                self.give_up(&culprit);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn ready(&self, part: Part) -> Vec<String> {
+        let stages = self.run.stages.iter().filter(|stage| part.has(stage));
+        let ready = stages.filter(|stage| self.is_ready(stage));
+        ready.map(|stage| stage.name.clone()).collect()
     }
 
     fn is_ready(&self, stage: &RunStage) -> bool {
-        let phase_of = |name: &str| {
-            let known = self.status.stages.iter().find(|known| known.name == name);
-            known.map(|known| known.phase)
-        };
-        let Some(status) = self.status.stages.iter().find(|known| known.name == stage.name) else {
+        let find = |name: &str| self.status.stages.iter().find(|known| known.name == name);
+        let lets_start = |need: &String| find(need).is_some_and(|need| need.phase.lets_others_start());
+        let Some(status) = find(&stage.name) else {
             return false;
         };
         match status.phase {
-            StagePhase::Pending => stage
-                .needs
-                .iter()
-                .all(|need| phase_of(need) == Some(StagePhase::Succeeded)),
+            StagePhase::Pending => stage.needs.iter().all(lets_start),
             StagePhase::Waiting => status.next_attempt_at.is_none_or(|at| at <= self.observation.now),
-            StagePhase::Running | StagePhase::Succeeded | StagePhase::Failed => false,
+            StagePhase::Running | StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => false,
         }
+    }
+
+    /// Skips what is ready and whose condition does not hold. That may make others ready.
+    fn decide_conditions(&mut self, part: Part) {
+        loop {
+            let mut changed = false;
+            for name in self.ready(part) {
+                let pending = self
+                    .stage_mut(&name)
+                    .is_some_and(|stage| stage.phase == StagePhase::Pending);
+                let when = self.run.stage(&name).and_then(|stage| stage.when.as_deref());
+                let Some(when) = when.filter(|_| pending) else {
+                    continue;
+                };
+                match holds(when, &self.scope()) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.skip(&name, when);
+                        changed = true;
+                    }
+                    Err(error) => {
+                        let message = format!("when: {when}: {error}");
+                        self.fail_to_start(&name, "ConditionFailed", &message);
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn scope(&self) -> Value {
+        scope(&self.observation.identity, &self.run.parameters, &self.status)
+    }
+
+    fn skip(&mut self, name: &str, when: &str) {
+        let now = self.observation.now;
+        let Some(run) = self.run.stage(name) else { return };
+        let inherited = workspace(run, self.run, &self.status.stages);
+        let message = truncate(
+            &format!("skipped, since this does not hold: {when}"),
+            limit::MESSAGE_BYTES,
+        );
+        let Some(stage) = self.stage_mut(name) else { return };
+        stage.phase = StagePhase::Skipped;
+        stage.finished_at = Some(now);
+        stage.workspace = inherited;
+        stage.message.clone_from(&message);
+        let key = self.key(name, 0);
+        self.notice(key, false, "StageSkipped", &format!("stage {name}: {message}"));
+    }
+
+    /// A stage that cannot begin, however often it is tried.
+    fn fail_to_start(&mut self, name: &str, code: &str, message: &str) {
+        let now = self.observation.now;
+        let error = StructuredError::new(code, Category::Configuration, message)
+            .suggest("correct the expression, or what it reads, in another Workflow")
+            .fatal();
+        let Some(stage) = self.stage_mut(name) else { return };
+        stage.phase = StagePhase::Failed;
+        stage.finished_at = Some(now);
+        stage.next_attempt_at = None;
+        stage.message = truncate(&one_line(message), limit::MESSAGE_BYTES);
+        stage.error = Some(error);
+        let key = self.key(name, 0);
+        self.notice(
+            key,
+            true,
+            "StageFailed",
+            &format!("stage {name} cannot start: {message}"),
+        );
     }
 
     fn license(&mut self, name: &str) {
         let now = self.observation.now;
         let workflow = self.observation.identity.name.as_str();
         let Some(run) = self.run.stage(name) else { return };
+        let payload = match payload(run, &self.scope()) {
+            Ok(payload) => payload,
+            Err(error) => return self.fail_to_start(name, "ReferenceFailed", &error),
+        };
         let Some(attempt) = self.stage_mut(name).map(|stage| stage.attempt + 1) else {
             return;
         };
@@ -89,6 +201,10 @@ impl Draft<'_> {
         stage.message = running_message(stage, run);
         stage.job = job;
         self.reasons.insert(name.to_owned(), Reason::StageRunning);
+        self.started.push(RunStage {
+            payload,
+            ..run.clone()
+        });
         let message = format!("stage {name}: attempt {attempt} by agent {}", run.agent.name);
         self.notice(key, false, "StageStarted", &message);
     }
@@ -124,19 +240,42 @@ impl Draft<'_> {
     /// Ends what waits for another attempt, and says of what never began why it does not.
     fn give_up(&mut self, culprit: &str) {
         let now = self.observation.now;
-        for stage in &mut self.status.stages {
+        let run = self.run;
+        let main = |stage: &&mut StageStatus| run.stage(&stage.name).is_some_and(|run| Part::Main.has(run));
+        for stage in self.status.stages.iter_mut().filter(main) {
             match stage.phase {
-                StagePhase::Pending => stage.message = format!("not started: stage {culprit} failed"),
+                StagePhase::Pending => stage.message = not_started(culprit),
                 StagePhase::Waiting => {
                     stage.phase = StagePhase::Failed;
                     stage.finished_at = Some(now);
                     stage.next_attempt_at = None;
                     stage.message = given_up_message(stage, culprit);
                 }
-                StagePhase::Running | StagePhase::Succeeded | StagePhase::Failed => {}
+                StagePhase::Running | StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => {}
             }
         }
     }
+}
+
+/// The payload with its references resolved. Where it has any, only now can it be checked.
+fn payload(run: &RunStage, scope: &Value) -> Result<Map<String, Value>, String> {
+    let payload = resolve(&run.payload, scope)?;
+    let bytes = bytes_of(&payload);
+    let most = limit::RESOLVED_PAYLOAD_BYTES.max(bytes_of(&run.payload));
+    if bytes > most {
+        return Err(format!(
+            "payload: {bytes} bytes with its references resolved; at most {most}: refer to less, or hand it on as an artifact"
+        ));
+    }
+    if let Some(schema) = &run.payload_schema {
+        check_payload(schema, &payload)
+            .map_err(|problem| format!("payload{}: {}: {}", problem.path, problem.value, problem.what))?;
+    }
+    Ok(payload)
+}
+
+fn not_started(culprit: &str) -> String {
+    format!("not started: stage {culprit} failed")
 }
 
 fn given_up_message(stage: &StageStatus, culprit: &str) -> String {

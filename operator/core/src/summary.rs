@@ -10,61 +10,29 @@ use stagecraft_api::moment::Moment;
 use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 
-use crate::failure::used_up;
-use crate::settings::Settings;
+use crate::ending::Part;
 
 /// Fills in everything that follows from the stages of a Workflow that runs. `reasons` says why stages are where they
 /// are, by name, where their phase does not tell.
-pub fn summarize(
-    status: &mut WorkflowStatus,
-    run: &Run,
-    reasons: &BTreeMap<String, Reason>,
-    settings: &Settings,
-    now: Moment,
-) {
-    let stages: Vec<&StageStatus> = run
+pub fn summarize(status: &mut WorkflowStatus, run: &Run, reasons: &BTreeMap<String, Reason>, now: Moment) {
+    let all: Vec<&StageStatus> = run
         .stages
         .iter()
         .filter_map(|stage| status.stages.iter().find(|known| known.name == stage.name))
         .collect();
-    let done = stages
-        .iter()
-        .filter(|stage| stage.phase == StagePhase::Succeeded)
-        .count();
-    let progress = format!("{done}/{}", stages.len());
-    let busy = stages
-        .iter()
-        .any(|stage| matches!(stage.phase, StagePhase::Running | StagePhase::Waiting));
+    let done = all.iter().filter(|stage| stage.phase.lets_others_start()).count();
+    let progress = format!("{done}/{}", all.len());
+    let part = match &status.ending {
+        None => Part::Main,
+        Some(_) => Part::Finally,
+    };
+    let stages: Vec<&StageStatus> = part.stages(run, status).collect();
     let current = current(&stages).cloned();
-    let failed = culprit(status, run, settings).filter(|_| !busy).cloned();
     status.progress = progress;
-
-    if done == run.stages.len() {
-        let message = match done {
-            1 => "the one stage succeeded".to_owned(),
-            _ => format!("all {done} stages succeeded"),
-        };
-        end(status, WorkflowPhase::Completed, &message, now);
-    } else if let Some(failed) = failed {
-        let message = format!("stage {} failed: {}", failed.name, failed.message);
-        end(status, WorkflowPhase::Failed, &message, now);
-    } else if let Some(current) = current {
+    if let Some(current) = current {
         let reason = reasons.get(&current.name).copied();
         go_on(status, run, &current, reason, now);
     }
-}
-
-/// The stage for which a Workflow fails: the first that used up its attempts, not one that was given up on its account.
-pub fn culprit<'a>(status: &'a WorkflowStatus, run: &Run, settings: &Settings) -> Option<&'a StageStatus> {
-    let given_up = |stage: &StageStatus| {
-        run.stage(&stage.name)
-            .is_some_and(|run| !used_up(stage, run.retries, settings))
-    };
-    status
-        .stages
-        .iter()
-        .filter(|stage| stage.phase == StagePhase::Failed)
-        .min_by_key(|stage| (stage.finished_at, given_up(stage)))
 }
 
 /// The stage that a person would name: one that runs, else one that waits, else the next.
@@ -76,7 +44,7 @@ fn current<'a>(stages: &[&'a StageStatus]) -> Option<&'a StageStatus> {
 }
 
 fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: Option<Reason>, now: Moment) {
-    let begun = current.phase != StagePhase::Pending || current.attempt > 0;
+    let begun = current.phase != StagePhase::Pending;
     if begun {
         status.phase = run
             .stage(&current.name)
@@ -85,14 +53,23 @@ fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: 
         status.phase = WorkflowPhase::Initialized;
     }
     status.stage.clone_from(&current.name);
-    status.message = truncate(
-        &format!("{}: {}", current.name, current.message),
-        limit::MESSAGE_BYTES,
-    );
+    let message = match &status.ending {
+        None => format!("{}: {}", current.name, current.message),
+        Some(ending) => format!(
+            "{}: {}; then {}: {}",
+            current.name,
+            current.message,
+            ending.phase.as_str(),
+            ending.message
+        ),
+    };
+    status.message = truncate(&message, limit::MESSAGE_BYTES);
     let reason = reason.unwrap_or(match current.phase {
         StagePhase::Running => Reason::StageRunning,
         StagePhase::Waiting => Reason::Backoff,
-        StagePhase::Pending | StagePhase::Succeeded | StagePhase::Failed => Reason::Pending,
+        StagePhase::Pending | StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => {
+            Reason::Pending
+        }
     });
     let message = status.message.clone();
     set(status, PROGRESSING, "True", reason, &message, now);
@@ -113,6 +90,7 @@ pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: &str, now
         _ => (Reason::Failed, "False"),
     };
     status.phase = phase;
+    status.ending = None;
     status.stage.clear();
     // One line of a table; the conditions have it all.
     status.message = truncate(message, limit::REASON_BYTES);

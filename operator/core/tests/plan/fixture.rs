@@ -222,6 +222,7 @@ pub fn actions(plan: &Plan) -> Vec<String> {
         Action::Close { job, .. } => Some(format!("close {job}")),
         Action::Acknowledge(key) => Some(format!("acknowledge {} {}", key.stage, key.attempt)),
         Action::Record(_) => None,
+        Action::Delete => Some("delete".to_owned()),
     };
     plan.actions.iter().filter_map(text).collect()
 }

@@ -7,6 +7,7 @@ mod evidence;
 mod failure;
 mod fixture;
 mod gates;
+mod graphs;
 mod judge;
 mod outcome;
 mod owner;

@@ -1,11 +1,22 @@
-//! What the owner of a Workflow asks for while it runs: to hold it, to let it go on, to end it.
+//! What the owner of a Workflow asks for: to hold it, to let it go on, to end it, to run it once more, to have it deleted.
 
 use serde_json::json;
 use stagecraft_api::WorkflowPhase;
 use stagecraft_api::condition::{PROGRESSING, SUCCEEDED};
 use stagecraft_api::error::Category;
 
-use crate::fixture::{Scene, actions, failure, quiet, success};
+use stagecraft_api::workflow::Retry;
+use stagecraft_core::observation::RunEvidence;
+use stagecraft_core::resolve::Refusal;
+
+use crate::fixture::{Scene, actions, at, catalog, failure, open_job, quiet, spec, started, success};
+
+fn again(from: &str, run: u32) -> Retry {
+    Retry {
+        from: from.to_owned(),
+        run,
+    }
+}
 
 #[test]
 fn a_suspended_workflow_begins_nothing_and_says_so_until_it_may_go_on() {
@@ -126,4 +137,215 @@ fn a_workflow_can_be_cancelled_before_anything_begins() {
     scene.act();
     assert_eq!(scene.stages(), "a Pending 0");
     assert_eq!(scene.condition(PROGRESSING), "True Suspended");
+}
+
+#[test]
+fn a_new_run_repeats_a_stage_and_what_follows_upon_it_and_keeps_the_rest() {
+    let mut scene = Scene::running("a:, b: a, c: b, d: a");
+    scene.at(1).result("a", success(json!({"made": "by a"})));
+    scene.act();
+    scene
+        .at(2)
+        .result("b", success(json!({})))
+        .result("d", success(json!({})));
+    scene.act();
+    scene.at(3).result("c", failure(Category::Execution));
+    scene.act();
+    scene.at(100);
+    scene.act();
+    scene.result("c", failure(Category::Execution));
+    scene.act();
+    assert_eq!(
+        scene.stages(),
+        "a Succeeded 1, b Succeeded 1, c Failed 2, d Succeeded 1"
+    );
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+    let kept = (scene.stage("a").clone(), scene.stage("d").clone());
+
+    scene.observation.identity.generation = 2;
+    scene.observation.spec.retry = Some(again("b", 2));
+    assert_eq!(actions(&scene.at(200).act()), ["store"]);
+    assert_eq!(
+        scene.stages(),
+        "a Succeeded 1, b Pending 1, c Pending 2, d Succeeded 1"
+    );
+    let status = &scene.observation.status;
+    assert_eq!(
+        (status.run, status.observed_generation, status.finished_at),
+        (2, Some(2), None)
+    );
+    assert_eq!(
+        (status.started_at, status.phase),
+        (Some(at(200)), WorkflowPhase::Initialized)
+    );
+    assert_eq!(scene.condition(SUCCEEDED), "Unknown Pending");
+    assert_eq!(
+        (scene.stage("c").failures, scene.stage("c").history.len()),
+        (0, 2)
+    );
+
+    let tasks = started(&scene.act());
+    assert_eq!(
+        (tasks[0].attempt.stage.as_str(), tasks[0].attempt.attempt),
+        ("b", 2)
+    );
+    assert_eq!(tasks[0].context.previous_outputs["a"]["made"], json!("by a"));
+    scene.result("b", success(json!({})));
+    scene.act();
+    // As often as in the first run.
+    scene.result("c", failure(Category::Execution));
+    scene.act();
+    assert_eq!(
+        scene.stages(),
+        "a Succeeded 1, b Succeeded 2, c Waiting 3, d Succeeded 1"
+    );
+    scene.at(300);
+    scene.act();
+    scene.result("c", success(json!({})));
+    scene.act();
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Completed);
+    assert_eq!(
+        (scene.stage("a"), scene.stage("d")),
+        (&kept.0, &kept.1),
+        "they were not touched"
+    );
+    assert!(quiet(&scene.plan()), "the request was answered");
+}
+
+#[test]
+fn a_new_run_repeats_whatever_has_not_succeeded() {
+    let mut scene = Scene::running("a, b, c");
+    scene.observation.spec.cancel = true;
+    scene.act();
+    assert_eq!(scene.stages(), "a Failed 1, b Pending 0, c Pending 0");
+    scene.observation.spec.retry = Some(again("c", 2));
+    assert!(quiet(&scene.plan()), "it would be cancelled at once");
+    scene.observation.spec.cancel = false;
+    scene.act();
+    assert_eq!(scene.stages(), "a Pending 1, b Pending 0, c Pending 0");
+    assert_eq!(actions(&scene.act()), ["store", "start a 2"]);
+}
+
+#[test]
+fn only_the_next_run_can_be_asked_for_and_only_of_a_workflow_that_ended() {
+    let mut scene = Scene::running("a");
+    scene.observation.spec.retry = Some(again("a", 2));
+    assert!(quiet(&scene.plan()), "it runs");
+    scene.at(1).result("a", success(json!({})));
+    for run in [0, 1, 3, u32::MAX] {
+        let mut scene = Scene::running("a");
+        scene.at(1).result("a", success(json!({})));
+        scene.act();
+        scene.observation.spec.retry = Some(again("a", run));
+        assert!(quiet(&scene.plan()), "run {run}");
+    }
+
+    let mut wanted = spec();
+    wanted.retry = Some(again("a", 2));
+    let refused = stagecraft_core::resolve::resolve("flow", &wanted, &catalog("a"));
+    let Err(Refusal::Violations(violations)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(violations[0].field, "spec.retry");
+}
+
+#[test]
+fn a_new_run_of_what_is_lost_says_so_once() {
+    let mut scene = Scene::running("a");
+    scene.at(1).result("a", failure(Category::Validation));
+    scene.observation.spec.cancel = true;
+    scene.act();
+    scene.observation.spec.cancel = false;
+    scene.observation.spec.retry = Some(again("a", 2));
+    scene.observation.run = RunEvidence::Lost("ConfigMap x was deleted".to_owned());
+    scene.act();
+    let status = &scene.observation.status;
+    assert_eq!((status.run, status.phase), (2, WorkflowPhase::Failed));
+    assert!(
+        status.message.contains("ConfigMap x was deleted"),
+        "{}",
+        status.message
+    );
+    assert!(quiet(&scene.plan()));
+}
+
+#[test]
+fn what_an_earlier_run_left_working_is_closed() {
+    let mut scene = Scene::running("a");
+    scene.observation.spec.cancel = true;
+    scene.act();
+    scene.observation.spec.cancel = false;
+    scene.observation.spec.retry = Some(again("a", 2));
+    scene.act();
+    scene.observation.open_jobs = vec![open_job("a", 1)];
+    assert_eq!(actions(&scene.act()), ["store", "start a 2", "close a-1"]);
+}
+
+#[test]
+fn a_run_ends_at_its_deadline_and_a_new_one_has_its_own() {
+    let mut scene = Scene::new("a, b");
+    scene.observation.spec.deadline_seconds = Some(60);
+    scene.act();
+    assert_eq!(scene.act().wake_at, Some(at(60)));
+    let job = scene.stage("a").job.clone();
+    scene.at(59);
+    assert!(quiet(&scene.plan()));
+    assert_eq!(
+        actions(&scene.at(60).act()),
+        [
+            "store".to_owned(),
+            format!("close {job}"),
+            "acknowledge a 1".to_owned()
+        ]
+    );
+    let status = scene.observation.status.clone();
+    assert_eq!(status.phase, WorkflowPhase::Failed);
+    assert!(
+        status.message.contains("spec.deadlineSeconds"),
+        "{}",
+        status.message
+    );
+    let error = scene.stage("a").error.clone().unwrap();
+    assert_eq!(
+        (error.code.as_str(), error.category),
+        ("DeadlineExceeded", Category::Timeout)
+    );
+
+    scene.observation.spec.retry = Some(again("a", 2));
+    scene.at(1_000).act();
+    assert_eq!(scene.act().wake_at, Some(at(1_060)));
+    assert_eq!(scene.stages(), "a Running 2, b Pending 0");
+}
+
+#[test]
+fn a_workflow_that_ended_is_deleted_when_its_time_to_live_is_over() {
+    let mut scene = Scene::running("a");
+    scene.observation.spec.ttl_seconds_after_finished = Some(30);
+    scene.at(10).result("a", success(json!({})));
+    scene.act();
+    let plan = scene.at(39).plan();
+    assert_eq!((actions(&plan), plan.wake_at), (vec![], Some(at(40))));
+    assert_eq!(actions(&scene.at(40).plan()), ["delete"]);
+    scene.observation.spec.retry = Some(again("a", 2));
+    assert_eq!(
+        actions(&scene.plan()),
+        ["store"],
+        "who asks for a new run keeps it"
+    );
+}
+
+#[test]
+fn the_status_says_of_which_spec_it_speaks() {
+    let mut scene = Scene::running("a");
+    scene.observation.identity.generation = 7;
+    assert_eq!(actions(&scene.act()), ["store"]);
+    let status = &scene.observation.status;
+    assert_eq!(status.observed_generation, Some(7));
+    assert!(
+        status
+            .conditions
+            .iter()
+            .any(|condition| condition.observed_generation == Some(7))
+    );
+    assert!(quiet(&scene.plan()));
 }

@@ -29,6 +29,8 @@ fn what_was_pinned_decides_and_not_what_is_asked_for_later() {
     let mut scene = Scene::running("a, b");
     scene.observation.spec.project.requirements.clear();
     scene.observation.identity.generation = 2;
+    assert_eq!(actions(&scene.act()), ["store"], "it says which spec it has seen");
+    assert_eq!(scene.stages(), "a Running 1, b Pending 0");
     assert!(quiet(&scene.plan()));
 }
 

@@ -68,7 +68,7 @@ fn exactly_one_of_type_and_template_is_wanted() {
         check(
             &spec,
             &catalog("a"),
-            &[("spec.type", "", "exactly one of type and templateRef")],
+            &[("spec.type", "", "exactly one of type, templateRef and template")],
         );
     }
 }

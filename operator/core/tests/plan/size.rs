@@ -136,6 +136,7 @@ fn check_texts(stage: &StageStatus) {
     let StageStatus {
         name,
         phase: _,
+        run: _,
         agent,
         attempt: _,
         failures: _,

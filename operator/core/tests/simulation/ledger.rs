@@ -66,10 +66,20 @@ impl Ledger {
         let stage = find(stored, &key.stage);
         let licensed = stage.is_some_and(|stage| key.attempt <= stage.attempt);
         self.promise(licensed, &format!("I1: the stored status licenses no {key}"));
-        let needs = run.stage(&key.stage).map(|stage| stage.needs.clone());
-        for need in needs.unwrap_or_default() {
-            let done = find(stored, &need).is_some_and(|stage| stage.phase == StagePhase::Succeeded);
+        let Some(pinned) = run.stage(&key.stage) else {
+            return self.promise(false, &format!("I1: {key} is of a stage that is not pinned"));
+        };
+        for need in &pinned.needs {
+            let done = find(stored, need).is_some_and(|stage| stage.phase.lets_others_start());
             self.promise(done, &format!("I5: {key} starts before {need} has succeeded"));
+        }
+        for other in run.stages.iter().filter(|other| pinned.finally && !other.finally) {
+            let busy = |stage: &StageStatus| matches!(stage.phase, StagePhase::Running | StagePhase::Waiting);
+            let over = find(stored, &other.name).is_some_and(|stage| !busy(stage));
+            self.promise(
+                over,
+                &format!("I5: {key} of finally starts before {} is over", other.name),
+            );
         }
     }
 
@@ -77,8 +87,8 @@ impl Ledger {
     pub fn write(&mut self, before: &WorkflowStatus, after: &WorkflowStatus) {
         self.writes += 1;
         self.promise(
-            !before.phase.is_terminal(),
-            "I3: a terminal Workflow was written to",
+            !before.phase.is_terminal() || after.run == before.run + 1,
+            "I3: a terminal Workflow was written to, and not by a new run",
         );
         self.promise(before != after, "I7: a patch that changes nothing");
         for old in &before.stages {
@@ -98,7 +108,8 @@ impl Ledger {
     fn check_stage(&self, old: &StageStatus, new: &StageStatus) {
         let name = &old.name;
         self.promise(
-            (new.attempt, rank(new.phase)) >= (old.attempt, rank(old.phase)),
+            new.attempt >= old.attempt
+                && (new.run, new.attempt, rank(new.phase)) >= (old.run, old.attempt, rank(old.phase)),
             &format!("I2: stage {name} went backwards"),
         );
         self.promise(
@@ -106,7 +117,7 @@ impl Ledger {
             &format!("I1: stage {name} skipped an attempt"),
         );
         self.promise(
-            !old.phase.is_terminal() || old == new,
+            !old.phase.is_terminal() || old == new || new.run > old.run,
             &format!("I3: stage {name} changed after its end"),
         );
         self.promise(
@@ -133,7 +144,7 @@ fn rank(phase: StagePhase) -> u8 {
         StagePhase::Pending => 0,
         StagePhase::Running => 1,
         StagePhase::Waiting => 2,
-        StagePhase::Succeeded | StagePhase::Failed => 3,
+        StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => 3,
     }
 }
 

@@ -14,7 +14,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use stagecraft_api::status::WorkflowPhase;
+use stagecraft_api::status::{StagePhase, WorkflowPhase};
 use stagecraft_core::Settings;
 
 use crate::play::{Ending, play};
@@ -75,6 +75,17 @@ fn every_promise_holds_in_every_weather_and_each_workflow_ends() {
     ] {
         assert!(endings.iter().any(|ending| ending.phase == phase), "{phase:?}");
     }
+    assert!(
+        endings.iter().any(|ending| ending.run > 1),
+        "nobody asked for a new run"
+    );
+    let stages: Vec<&(String, StagePhase)> = endings.iter().flat_map(|ending| &ending.stages).collect();
+    assert!(
+        stages.iter().any(|(_, phase)| *phase == StagePhase::Skipped),
+        "no stage was skipped"
+    );
+    let last = ("z".to_owned(), StagePhase::Succeeded);
+    assert!(stages.contains(&&last), "no stage of finally ran");
 }
 
 #[test]

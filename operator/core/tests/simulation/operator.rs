@@ -244,6 +244,9 @@ impl Operator {
         let number = self.number;
         match action {
             Action::Look { .. } | Action::Record(_) => {}
+            Action::Delete => world
+                .ledger
+                .promise(false, "a Workflow without a time to live was deleted"),
             Action::Pin(run) => world.pinned = Some(*run),
             Action::Store(status) => self.store(&status, world),
             Action::Start(task) => {

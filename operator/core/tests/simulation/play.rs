@@ -1,7 +1,9 @@
 //! One Workflow from its creation to its end: first at random, then as a cluster without faults would go on.
 
-use stagecraft_api::status::WorkflowPhase;
+use stagecraft_api::status::{StagePhase, WorkflowPhase};
+use stagecraft_api::workflow::Retry;
 use stagecraft_core::Settings;
+use stagecraft_core::retry::asked;
 
 use crate::operator::Operator;
 use crate::world::{Weather, World};
@@ -9,15 +11,19 @@ use crate::world::{Weather, World};
 /// What became of it.
 pub struct Ending {
     pub phase: WorkflowPhase,
+    /// How often it was run.
+    pub run: u32,
+    /// How its stages ended.
+    pub stages: Vec<(String, StagePhase)>,
     /// How each failed attempt ended.
     pub codes: Vec<String>,
 }
 
 /// Steps at random before the faults stop.
 const STEPS: u64 = 250;
-/// Within this a Workflow converges when the faults have stopped: all attempts of a path of three stages, each with its
+/// Within this a Workflow converges when the faults have stopped: all attempts of a path of five stages, each with its
 /// timeout, its Pod's grace and its backoff.
-const BOUND_SECONDS: u64 = 3 * 9 * (40 + 20 + 150 + 75);
+const BOUND_SECONDS: u64 = 5 * 9 * (40 + 20 + 150 + 75);
 /// How long it is watched afterwards.
 const QUIET_SECONDS: u64 = 1_000;
 
@@ -38,6 +44,13 @@ pub fn play(seed: u64, weather: Weather, settings: &Settings) -> Ending {
     stay_quiet(&mut world, &mut operators);
     Ending {
         phase: world.stored().phase,
+        run: world.stored().run,
+        stages: world
+            .stored()
+            .stages
+            .iter()
+            .map(|stage| (stage.name.clone(), stage.phase))
+            .collect(),
         codes: world.ledger.codes,
     }
 }
@@ -90,8 +103,11 @@ fn random_step(world: &mut World, operators: &mut [Operator]) {
     }
 }
 
-/// The owner holds the Workflow, lets it go on, or ends it.
+/// The owner holds the Workflow, lets it go on, ends it, or has it run once more.
 fn ask(world: &mut World) {
+    if world.stored().phase.is_terminal() {
+        return ask_again(world);
+    }
     if world.generator.one_in(40) {
         world.spec.cancel = true;
     } else {
@@ -99,6 +115,23 @@ fn ask(world: &mut World) {
     }
     let (suspend, cancel) = (world.spec.suspend, world.spec.cancel);
     world.note(|| format!("the owner says: suspend {suspend}, cancel {cancel}"));
+}
+
+fn ask_again(world: &mut World) {
+    let stages = world.stored().stages.len().saturating_sub(1);
+    let one = usize::try_from(world.generator.below(u64::try_from(stages).unwrap_or(0))).unwrap_or(0);
+    let from = world
+        .stored()
+        .stages
+        .iter()
+        .skip(1)
+        .nth(one)
+        .map(|stage| stage.name.clone());
+    let Some(from) = from else { return };
+    let run = world.stored().run + 1;
+    world.note(|| format!("the owner says: run {run} from {from}"));
+    world.spec.cancel = false;
+    world.spec.retry = Some(Retry { from, run });
 }
 
 fn pass(world: &mut World, operators: &mut [Operator], millis: u64) {
@@ -149,7 +182,7 @@ fn fair_step(world: &mut World, operators: &mut [Operator], millis: u64) {
 /// I7: it ends within a bound.
 fn converge(world: &mut World, operators: &mut [Operator]) {
     for _ in 0..BOUND_SECONDS {
-        if world.stored().phase.is_terminal() {
+        if world.stored().phase.is_terminal() && asked(&world.spec, world.stored()).is_none() {
             return;
         }
         fair_step(world, operators, 1_000);

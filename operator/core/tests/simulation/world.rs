@@ -77,21 +77,30 @@ const GRAPHS: [&[(&str, &[&str])]; 4] = [
     &[("a", &[]), ("b", &[])],
 ];
 
+fn stage(name: &str, needs: &[&str]) -> Value {
+    json!({"name": name, "needs": needs, "agent": "worker", "timeoutSeconds": 40, "retries": 2})
+}
+
 impl World {
     pub fn new(seed: u64, weather: Weather) -> Self {
         let mut generator = Generator::new(seed);
         let graph = generator.pick(&GRAPHS).unwrap_or_default();
-        let stages: Vec<Value> = graph
-            .iter()
-            .map(|(name, needs)| {
-                json!({"name": name, "needs": needs, "agent": "worker", "timeoutSeconds": 40, "retries": 2})
-            })
-            .collect();
+        let mut stages: Vec<Value> = graph.iter().map(|(name, needs)| stage(name, needs)).collect();
+        if generator.one_in(4)
+            && let Some(last) = stages.last_mut()
+        {
+            last["when"] = json!("false");
+        }
+        let finally = if generator.one_in(3) {
+            vec![stage("y", &[]), stage("z", &["y"])]
+        } else {
+            Vec::new()
+        };
         let catalog = Catalog {
             types: BTreeMap::new(),
             templates: BTreeMap::from([(
                 "graph".to_owned(),
-                serde_json::from_value(json!({"stages": stages})).unwrap(),
+                serde_json::from_value(json!({"stages": stages, "finally": finally})).unwrap(),
             )]),
             agents: BTreeMap::from([(
                 "worker".to_owned(),
