@@ -82,6 +82,12 @@ pub struct AgentSpec {
     #[schemars(length(max = 8))]
     pub permissions: Vec<Permission>,
 
+    /// Most stages of this Agent that run at once, over all Workflows that were accepted with this limit, from 1 to 100000. Default: no
+    /// limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_running: Option<u32>,
+
     /// What the installation must provide before a stage of this agent can run. Default: nothing. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -11,6 +11,7 @@ pub mod condition;
 pub mod digest;
 pub mod envelope;
 pub mod error;
+pub mod failure;
 pub mod gate;
 pub mod label;
 pub mod limit;

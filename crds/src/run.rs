@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::agent::{AgentResources, EnvironmentVariable, Permission, WorkspaceAccess};
+use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::status::WorkflowPhase;
 use crate::template::StageInput;
@@ -60,6 +61,8 @@ pub struct RunStage {
     pub phase: WorkflowPhase,
     pub timeout_seconds: u32,
     pub retries: u32,
+    #[serde(default)]
+    pub retry_policy: RetryPolicy,
     pub payload: Map<String, Value>,
     /// What the payload has to match once its references are resolved. None: it has none, and was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,11 @@ pub struct RunAgent {
     pub workspace: WorkspaceAccess,
     #[serde(default)]
     pub permissions: Vec<Permission>,
+    /// Whether it is of the Workflow's own namespace.
+    #[serde(default)]
+    pub own: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
 }
 
 impl Run {

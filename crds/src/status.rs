@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::digest::Digest;
 use crate::error::StructuredError;
+use crate::failure::FailureClass;
 use crate::gate::GateStatus;
 use crate::moment::Moment;
 use crate::schema::free_object;
@@ -187,6 +190,11 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub losses: u32,
 
+    /// Attempts of this run that failed, by class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "failed_by")]
+    pub failed_by: BTreeMap<FailureClass, u32>,
+
     /// Name of the latest attempt's Job. At most 63 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
@@ -286,6 +294,17 @@ impl StagePhase {
         matches!(self, Self::Succeeded | Self::Failed | Self::Skipped)
     }
 
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Waiting => "Waiting",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Skipped => "Skipped",
+        }
+    }
+
     /// Whether stages that need this one may start.
     pub fn lets_others_start(self) -> bool {
         matches!(self, Self::Succeeded | Self::Skipped)
@@ -341,6 +360,12 @@ pub struct Artifact {
     #[serde(default = "octets")]
     #[schemars(length(max = 127))]
     pub media_type: String,
+}
+
+/// One number for each class of failure.
+fn failed_by(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let number = schemars::json_schema!({"type": "integer", "format": "int64", "minimum": 0});
+    schemars::json_schema!({"type": "object", "maxProperties": 6, "additionalProperties": number})
 }
 
 fn octets() -> String {

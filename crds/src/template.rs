@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::schema::{free_object, free_value};
 use crate::status::WorkflowPhase;
@@ -115,6 +116,10 @@ pub struct StageSpec {
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: u32,
+
+    /// How often the stage is tried again for each class of failure, and after which wait. Default: none of the classes has a number of its own.
+    #[serde(default, skip_serializing_if = "RetryPolicy::is_empty")]
+    pub retry_policy: RetryPolicy,
 
     /// Input for the agent, as its `payloadSchema` says. `${{ stages.NAME.outputs.FIELD }}` in a text stands for what the expression
     /// comes to when the stage starts. Default: empty.

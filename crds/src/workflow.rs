@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::schema::free_object;
 use crate::status::WorkflowStatus;
@@ -80,9 +81,14 @@ pub struct WorkflowSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageOverride>,
 
-    /// How urgent the work is. It is handed to the agents; nothing is ordered by it yet. Default: medium.
+    /// How urgent the work is: where a limit holds stages back, the more urgent go first. It rises by one class each ten minutes that a
+    /// stage waits (chart value operator.agingSeconds). Default: medium.
     #[serde(default)]
     pub priority: Priority,
+
+    /// Lets one Workflow of a key run at a time. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
 
     /// Begins no attempt while it is true; attempts that run go on to their end. Set it to false to go on. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -121,6 +127,30 @@ const NEXT_RUN: &str = "(has(self.status.run) ? self.status.run + 1 : 2)";
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// Lets one Workflow of a key run at a time, within a namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Concurrency {
+    /// The key, such as the name of what is deployed. At most 253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+
+    /// What happens where an older Workflow of the key has not ended. Default: queue.
+    #[serde(default)]
+    pub when_taken: WhenTaken,
+}
+
+/// What happens where an older Workflow of the same key has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenTaken {
+    /// This one waits for the end of the one that runs.
+    #[default]
+    Queue,
+    /// Older ones are cancelled, and this one runs when they are over.
+    CancelOlder,
 }
 
 /// Runs a Workflow that has ended once more.
@@ -190,6 +220,10 @@ pub struct StageOverride {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: Option<u32>,
+
+    /// How often the stage is tried again for each class of failure, and after which wait. It is laid over the template's, field by field. Default: the template's.
+    #[serde(default, skip_serializing_if = "RetryPolicy::is_empty")]
+    pub retry_policy: RetryPolicy,
 
     /// Input for the agent, as its `payloadSchema` says. It is laid over the template's payload, field by field at the
     /// top level. Default: the template's.

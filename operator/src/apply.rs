@@ -10,13 +10,15 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::WorkflowStatus;
-use stagecraft_api::{AttemptKey, Workflow, name};
+use stagecraft_api::{AttemptKey, Moment, Workflow, name};
 use stagecraft_core::envelope::{run_digest, run_text};
 use stagecraft_core::merge::merge_patch;
 use stagecraft_core::plan::{Action, Notice, Plan};
+use stagecraft_core::tally::tally;
 
 use crate::controller::Context;
 use crate::dispatch::{close, start};
+use crate::metrics::seconds;
 
 /// What keeps an action from being done. The next look at the Workflow decides what follows.
 #[derive(Debug, thiserror::Error)]
@@ -169,14 +171,24 @@ async fn store(
         )
         .await;
     timer.observe_duration();
+    let outcome = |name| context.metrics.status_patches.with_label_values(&[name]).inc();
     match answer {
         Ok(updated) => {
+            outcome("stored");
+            let before = workflow.status.clone().unwrap_or_default();
+            context.metrics.count(&tally(&before, status));
             let updated = Arc::new(updated);
             context.written.remember(updated.clone());
             Ok(Some(updated))
         }
-        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_not_found() => Ok(None),
-        Err(error) => Err(ApplyError::Store(error)),
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() || refusal.is_not_found() => {
+            outcome("conflict");
+            Ok(None)
+        }
+        Err(error) => {
+            outcome("failed");
+            Err(ApplyError::Store(error))
+        }
     }
 }
 
@@ -196,11 +208,12 @@ async fn delete(context: &Context, workflow: &Workflow) -> Result<(), ApplyError
 }
 
 fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
-    let entries = context
-        .results
-        .take(key)
-        .map(|announced| announced.entries)
-        .unwrap_or_default();
+    let announced = context.results.take(key);
+    if let Some(accepted) = announced.as_ref().and_then(|announced| announced.accepted_at) {
+        let latency = Moment::now().millis_since(accepted);
+        context.metrics.result_latency.observe(seconds(latency));
+    }
+    let entries = announced.map(|announced| announced.entries).unwrap_or_default();
     let stages = workflow.status.iter().flat_map(|status| &status.stages);
     let agent = stages
         .into_iter()

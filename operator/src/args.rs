@@ -89,6 +89,16 @@ pub struct RunArguments {
     /// Most stages that run at once; 0 for no limit.
     #[arg(long, env = "STAGECRAFT_MAX_RUNNING_STAGES", default_value_t = 0)]
     pub max_running_stages: usize,
+    /// Most stages that run at once in each namespace; 0 for no limit.
+    #[arg(
+        long,
+        env = "STAGECRAFT_MAX_RUNNING_STAGES_PER_NAMESPACE",
+        default_value_t = 0
+    )]
+    pub max_running_stages_per_namespace: usize,
+    /// How long a stage waits for a limit until its priority rises by one class, in seconds; 0: it never does.
+    #[arg(long, env = "STAGECRAFT_AGING_SECONDS", default_value_t = 600)]
+    pub aging_seconds: u64,
     /// Most Workflows that are reconciled at once.
     #[arg(long, env = "STAGECRAFT_CONCURRENCY", default_value_t = 16)]
     pub concurrency: u16,

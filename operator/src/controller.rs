@@ -14,15 +14,17 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::run::Run;
 use stagecraft_api::{Digest, Moment, Workflow, name};
-use stagecraft_core::{Settings, plan};
+use stagecraft_core::observation::RunEvidence;
+use stagecraft_core::{Observation, Plan, Settings, plan};
 
+use crate::admission::Admission;
 use crate::apply::{Applied, ApplyError, apply};
 use crate::children::Children;
 use crate::gateway::Gateway;
 use crate::install;
 use crate::job::PodSettings;
 use crate::metrics::Metrics;
-use crate::observe::{Agents, ObserveError, Templates, observe, usage};
+use crate::observe::{Agents, ObserveError, Templates, observe};
 use crate::queue::Queue;
 use crate::refusals::Refusals;
 use crate::results::Results;
@@ -48,8 +50,7 @@ pub struct Context {
     pub written: Written,
     pub runs: Runs,
     pub refusals: Refusals,
-    /// Held while stages are admitted under a limit: what one admits, the next one counts.
-    pub admission: tokio::sync::Mutex<()>,
+    pub admission: Arc<Admission>,
     pub results: Arc<Results>,
     pub queue: Arc<Queue>,
     pub gateway: Arc<Gateway>,
@@ -166,20 +167,25 @@ async fn reconcile_workflow(
     let mut live = BTreeSet::new();
     for _ in 0..TURNS {
         let mut observation = observe(context, &workflow, &live).await?;
+        context.admission.note(&workflow, pinned(&observation));
         let mut planned = plan(&observation, &context.settings);
-        let _admission = if context.settings.max_running_stages.is_some() && planned.starts() {
-            let admission = context.admission.lock().await;
-            observation.usage = usage(context);
-            planned = plan(&observation, &context.settings);
-            Some(admission)
-        } else {
+        // Kept until what was decided is stored: the next one counts it.
+        let _turn = if planned.wants.is_empty() {
+            context.admission.withdraw(&observation.identity.uid);
             None
+        } else {
+            let turn = context.admission.turn(context).await?;
+            let Plan { wants, frees, .. } = &planned;
+            observation.admission = context.admission.decide(&workflow, wants, frees, observation.now);
+            planned = plan(&observation, &context.settings);
+            Some(turn)
         };
         let wake_at = planned.wake_at;
         match apply(context, &workflow, planned).await? {
             Applied::Look(stages) => live.extend(stages),
             Applied::Stored(updated) => {
                 workflow = updated;
+                context.admission.note(&workflow, pinned(&observation));
                 live.clear();
             }
             Applied::Outrun => return Ok(controller::Action::requeue(OUTRUN)),
@@ -187,6 +193,13 @@ async fn reconcile_workflow(
         }
     }
     Ok(controller::Action::requeue(OUTRUN))
+}
+
+fn pinned(observation: &Observation) -> Option<&Run> {
+    match &observation.run {
+        RunEvidence::Pinned(run) => Some(run),
+        RunEvidence::NotPinned(_) | RunEvidence::Lost(_) => None,
+    }
 }
 
 /// When somebody else wrote first: the watch brings it; this is for when it does not.

@@ -14,6 +14,7 @@ use crate::apply::ApplyError;
 use crate::controller::Context;
 use crate::evidence;
 use crate::job::{JobError, job};
+use crate::metrics::seconds;
 use crate::permissions::{self, PermissionError};
 
 /// Longest wait for the creation of a Job with what it runs with, in milliseconds. The planner's `job_grace_millis` must exceed it.
@@ -148,14 +149,10 @@ fn measure_hand_off(context: &Context, workflow: &Workflow, task: &TaskEnvelope)
         .filter_map(|announced| announced.accepted_at)
         .max();
     if let Some(accepted) = accepted {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "milliseconds of a hand-off are far below 2^52"
-        )]
         context
             .metrics
             .hand_off
-            .observe(now.millis_since(accepted) as f64 / 1000.0);
+            .observe(seconds(now.millis_since(accepted)));
         tracing::info!(
             workflow = task.workflow.name,
             namespace = task.workflow.namespace,

@@ -1,8 +1,9 @@
 //! The shell around [`stagecraft_core`]: it observes, hands values to the planner, and applies what comes back.
 //!
 //! Reading order: [`run`] wires everything; [`controller`] is the loop, with [`observe`] and [`apply`] as its halves;
-//! [`children`], [`written`] and [`results`] are what it remembers; [`dispatch`] with [`permissions`] and [`job`], [`queue`] and [`gateway`] are what it talks to.
+//! [`children`], [`written`], [`results`] and [`admission`] are what it remembers; [`dispatch`] with [`permissions`] and [`job`], [`queue`] and [`gateway`] are what it talks to.
 
+pub mod admission;
 pub mod apply;
 pub mod args;
 pub mod children;

@@ -13,7 +13,7 @@ use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
 use stagecraft_core::Observation;
-use stagecraft_core::admit::Usage;
+use stagecraft_core::admit::Admission;
 use stagecraft_core::observation::{
     AttemptEvidence, Identity, JobEvidence, OpenJob, ResultEvidence, RunEvidence,
 };
@@ -66,7 +66,8 @@ pub async fn observe(
         attempts,
         open_jobs: open_jobs(context, &identity.uid),
         announced: context.results.of_workflow(&identity.uid),
-        usage: usage(context),
+        admission: Admission::Unasked,
+        superseded_by: context.admission.superseded_by(workflow),
         identity,
         status,
     })
@@ -96,24 +97,6 @@ fn open_jobs(context: &Context, uid: &str) -> Vec<OpenJob> {
         .filter_map(|job| evidence::open_job(job))
         .chain(orphans)
         .collect()
-}
-
-/// What runs in the whole installation, as far as a limit asks for it.
-pub fn usage(context: &Context) -> Usage {
-    if context.settings.max_running_stages.is_none() {
-        return Usage::default();
-    }
-    let workflows = context.workflows();
-    let running = workflows
-        .iter()
-        .map(|workflow| context.written.latest(workflow.clone()))
-        .filter_map(|workflow| workflow.status.clone())
-        .flat_map(|status| status.stages)
-        .filter(|stage| stage.phase == StagePhase::Running)
-        .count();
-    Usage {
-        running_stages: running,
-    }
 }
 
 /// From memory alone, but for the gateway while the result stream is out of reach.
@@ -252,6 +235,19 @@ async fn podless_trouble(context: &Context, job: &Job) -> Result<Option<String>,
         })?;
     let message = listed.items.into_iter().rev().find_map(|event| event.message);
     Ok(message.map(|message| format!("Kubernetes makes no Pod for the Job: {message}")))
+}
+
+/// The run of a Workflow of which something may run.
+pub async fn pinned_run(context: &Context, workflow: &Workflow) -> Result<Option<Run>, ObserveError> {
+    let status = workflow.status.clone().unwrap_or_default();
+    if status.run_ref.is_none() || status.phase.is_terminal() {
+        return Ok(None);
+    }
+    let found = run(context, &identity(workflow)?, &workflow.spec, &status).await?;
+    Ok(match found {
+        RunEvidence::Pinned(run) => Some(run),
+        RunEvidence::NotPinned(_) | RunEvidence::Lost(_) => None,
+    })
 }
 
 async fn run(

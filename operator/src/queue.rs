@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
+use redis::streams::StreamRangeReply;
 use redis::{AsyncCommands as _, Script};
 use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::{AttemptKey, name, protocol};
+use stagecraft_api::{AttemptKey, Moment, name, protocol};
 
 /// Why a queue operation did not happen. Never fatal.
 #[derive(Debug, thiserror::Error)]
@@ -162,17 +163,21 @@ impl Queue {
         .await
     }
 
-    /// Length of each task stream, by agent.
-    pub async fn depths(&self) -> Result<Vec<(String, i64)>, QueueError> {
+    /// Every task stream, and how many results wait for an acknowledgement.
+    pub async fn depths(&self) -> Result<(Vec<Depth>, i64), QueueError> {
         let mut connection = self.connection.clone();
         self.bounded(async {
             let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
             let mut depths = Vec::with_capacity(agents.len());
             for agent in agents {
-                let depth: i64 = connection.xlen(name::tasks(&agent)).await?;
-                depths.push((agent, depth));
+                let tasks: i64 = connection.xlen(name::tasks(&agent)).await?;
+                let first: StreamRangeReply =
+                    connection.xrange_count(name::tasks(&agent), "-", "+", 1).await?;
+                let oldest = first.ids.first().and_then(|entry| added_at(&entry.id));
+                depths.push(Depth { agent, tasks, oldest });
             }
-            Ok(depths)
+            let results: i64 = connection.xlen(name::results()).await?;
+            Ok((depths, results))
         })
         .await
     }
@@ -185,4 +190,19 @@ impl Queue {
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         outcome
     }
+}
+
+/// One task stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Depth {
+    pub agent: String,
+    pub tasks: i64,
+    /// When the oldest of them was added.
+    pub oldest: Option<Moment>,
+}
+
+/// Redis names entries by the milliseconds since 1970 at which they were added.
+fn added_at(id: &str) -> Option<Moment> {
+    let millis: i64 = id.split('-').next()?.parse().ok()?;
+    jiff::Timestamp::from_millisecond(millis).ok().map(Moment::new)
 }

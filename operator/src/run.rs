@@ -9,6 +9,7 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::Api;
+use kube::client::ClientBuilder;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
 use kube::runtime::events::{Recorder, Reporter};
@@ -18,10 +19,11 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use stagecraft_api::protocol::GATEWAY_PORT;
-use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_api::{Agent, Moment, Workflow, WorkflowTemplate};
 use stagecraft_core::Settings;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::args::RunArguments;
 use crate::children::{self, Children};
 use crate::controller::{self, Context, Guarded};
@@ -29,15 +31,15 @@ use crate::gateway::{Gateway, GatewaySettings};
 use crate::job::PodSettings;
 use crate::leader::Election;
 use crate::metrics::Metrics;
-use crate::queue::{Queue, RedisSettings};
+use crate::queue::{Depth, Queue, RedisSettings};
 use crate::results::{self, Results};
 use crate::status_server::{self, Status};
 use crate::{install, sweep};
 
 /// Runs until SIGTERM or until the lease is lost.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
-    let client = client().await?;
     let metrics = Arc::new(Metrics::new()?);
+    let client = client(&metrics).await?;
     let ready = Arc::new(AtomicBool::new(false));
     let status = Status {
         metrics: metrics.clone(),
@@ -70,12 +72,13 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
 }
 
 /// A client that repeats nothing by itself: a Job is never blindly created twice, and the loop has its own backoff.
-async fn client() -> anyhow::Result<Client> {
+async fn client(metrics: &Metrics) -> anyhow::Result<Client> {
     let mut config = kube::Config::infer()
         .await
         .context("no Kubernetes configuration")?;
     config.default_retry = false;
-    Client::try_from(config).context("no Kubernetes client")
+    let builder = ClientBuilder::try_from(config).context("no Kubernetes client")?;
+    Ok(builder.with_layer(&metrics.api_requests).build())
 }
 
 /// Ends at SIGTERM or SIGINT.
@@ -156,7 +159,9 @@ async fn lead(
     })?;
     let settings = Settings {
         registry: !arguments.registry_host.is_empty(),
-        max_running_stages: (arguments.max_running_stages > 0).then_some(arguments.max_running_stages),
+        max_running_stages: limit(arguments.max_running_stages),
+        max_running_stages_per_namespace: limit(arguments.max_running_stages_per_namespace),
+        aging_millis: arguments.aging_seconds.saturating_mul(1000),
         ..Settings::default()
     };
 
@@ -172,6 +177,7 @@ async fn lead(
     watch_children(&client, pods.clone(), wake.clone()).await?;
 
     let results = Arc::new(Results::default());
+    let admission = Arc::new(Admission::new(settings.clone(), wake.clone()));
     let context = Arc::new(Context {
         recorder: Recorder::new(
             client.clone(),
@@ -193,7 +199,7 @@ async fn lead(
         written: crate::written::Written::default(),
         runs: controller::Runs::default(),
         refusals: crate::refusals::Refusals::default(),
-        admission: tokio::sync::Mutex::default(),
+        admission: admission.clone(),
         results: results.clone(),
         queue: Arc::new(Queue::new(&redis).context("the URL of Redis is not valid")?),
         gateway: Arc::new(gateway),
@@ -208,6 +214,7 @@ async fn lead(
         )),
         tokio::spawn(sweep::sweep(context.clone())),
         tokio::spawn(watch_deletions(client.clone(), context.clone())),
+        tokio::spawn(admission.tell()),
         tokio::spawn(measure(context.clone())),
     ];
     controller::run(
@@ -222,6 +229,11 @@ async fn lead(
         helper.abort();
     }
     Ok(())
+}
+
+/// 0 is no limit.
+fn limit(number: usize) -> Option<usize> {
+    (number > 0).then_some(number)
 }
 
 /// Follows Jobs or Pods. The first list is complete before anything is reconciled: a Job that is merely not seen yet must
@@ -323,23 +335,32 @@ async fn watch_deletions(client: Client, context: Arc<Context>) {
 /// Keeps the gauges fresh.
 async fn measure(context: Arc<Context>) {
     loop {
-        if let Ok(depths) = context.queue.depths().await {
-            for (agent, depth) in depths {
-                context
-                    .metrics
-                    .queue_depth
-                    .with_label_values(&[&agent])
-                    .set(depth);
+        let metrics = &context.metrics;
+        if let Ok((depths, results)) = context.queue.depths().await {
+            let now = Moment::now();
+            for Depth { agent, tasks, oldest } in depths {
+                let agent = metrics.label_of(&agent);
+                let age = oldest.map_or(0, |oldest| now.millis_since(oldest) / 1000);
+                metrics.queue_depth.with_label_values(&[&agent]).set(tasks);
+                let oldest = metrics.queue_oldest.with_label_values(&[&agent]);
+                oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
             }
+            metrics.results_lag.set(results);
         }
-        context
-            .metrics
-            .redis_up
-            .set(i64::from(context.queue.is_healthy()));
-        context.metrics.workflows.reset();
+        metrics.redis_up.set(i64::from(context.queue.is_healthy()));
+        let held = i64::try_from(context.admission.waiting()).unwrap_or(i64::MAX);
+        metrics.stages_held.set(held);
+        metrics.workflows.reset();
+        metrics.stages.reset();
         for workflow in context.workflows() {
-            let phase = phase(&workflow);
-            context.metrics.workflows.with_label_values(&[phase]).inc();
+            metrics.workflows.with_label_values(&[phase(&workflow)]).inc();
+            let status = workflow
+                .status
+                .iter()
+                .filter(|status| !status.phase.is_terminal());
+            for stage in status.flat_map(|status| &status.stages) {
+                metrics.stages.with_label_values(&[stage.phase.as_str()]).inc();
+            }
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
     }

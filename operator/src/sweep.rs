@@ -91,6 +91,7 @@ fn running(workflow: &Workflow) -> Vec<AttemptKey> {
 /// Forgets one deleted Workflow everywhere.
 pub async fn purge(context: &Context, uid: &str) {
     context.written.forget(uid);
+    context.admission.forget(uid);
     let entries = context.results.forget(uid);
     context.refusals.forget_workflow(uid);
     context.jobs.forget(uid);

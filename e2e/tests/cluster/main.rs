@@ -7,6 +7,7 @@ mod acceptance;
 mod app_failures;
 mod apps;
 mod completion;
+mod concurrency;
 mod deletion;
 mod faults;
 mod foreign_images;

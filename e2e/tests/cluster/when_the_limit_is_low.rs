@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
-use stagecraft_api::Workflow;
+use serde_json::json;
 use stagecraft_api::status::StagePhase;
+use stagecraft_api::{Workflow, WorkflowStatus, WorkflowTemplate};
 use stagecraft_e2e::scenario::recorder::Recording;
-use stagecraft_e2e::scenario::{Isolation, kubectl, samples, scenario};
+use stagecraft_e2e::scenario::world::stage;
+use stagecraft_e2e::scenario::{Isolation, World, kubectl, samples, scenario};
 
 const LIMIT: Duration = Duration::from_mins(8);
 const STAGES: usize = 2;
@@ -16,18 +18,7 @@ const WORKFLOWS: usize = 8;
 #[test]
 fn no_more_stages_run_at_once_than_the_limit_and_those_that_wait_say_so() -> anyhow::Result<()> {
     scenario(Isolation::Alone, LIMIT, async |world| {
-        let operator = format!("deployment/{}", world.release.operator.name);
-        let namespace = world.release.namespace.as_str();
-        let set = async |limit: usize| -> anyhow::Result<()> {
-            let variable = format!("STAGECRAFT_MAX_RUNNING_STAGES={limit}");
-            kubectl::output("kubectl", &["-n", namespace, "set", "env", &operator, &variable]).await?;
-            kubectl::output(
-                "kubectl",
-                &["-n", namespace, "rollout", "status", &operator, "--timeout=120s"],
-            )
-            .await?;
-            Ok(())
-        };
+        let set = async |limit: usize| set_limit(world, limit).await;
         set(STAGES).await?;
         let outcome = async {
             for number in 0..WORKFLOWS {
@@ -48,14 +39,61 @@ fn no_more_stages_run_at_once_than_the_limit_and_those_that_wait_say_so() -> any
                 .versions
                 .iter()
                 .filter_map(|version| version.status.get("message")?.as_str())
-                .any(|message| message.contains("limit"));
-            ensure!(said, "no Workflow said that the limit held it back");
-            Ok(())
+                .any(|message| {
+                    message.contains("operator.maxRunningStages") && message.contains("place in the queue")
+                });
+            ensure!(
+                said,
+                "no Workflow said that the limit held it back, and where it stands"
+            );
+            the_urgent_goes_first(world).await
         }
         .await;
         set(0).await?;
         outcome
     })
+}
+
+async fn set_limit(world: &World, limit: usize) -> anyhow::Result<()> {
+    let operator = format!("deployment/{}", world.release.operator.name);
+    let namespace = world.release.namespace.as_str();
+    let variable = format!("STAGECRAFT_MAX_RUNNING_STAGES={limit}");
+    kubectl::output("kubectl", &["-n", namespace, "set", "env", &operator, &variable]).await?;
+    kubectl::output(
+        "kubectl",
+        &["-n", namespace, "rollout", "status", &operator, "--timeout=120s"],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Both seats are taken, two wait; the one of the two that was made urgent meanwhile starts first.
+async fn the_urgent_goes_first(world: &World) -> anyhow::Result<()> {
+    world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+    let works = |name: &str, millis: u32| samples::single(name, json!({"payload": {"sleepMillis": millis}}));
+    for name in ["busy-0", "busy-1"] {
+        world.create::<Workflow>(works(name, 6_000)).await?;
+        world.running_pod(name, samples::STAGE, 1, LIMIT).await?;
+    }
+    for name in ["patient", "urgent"] {
+        world.create::<Workflow>(works(name, 1)).await?;
+        world
+            .until(name, LIMIT, "is held back", |status| {
+                status.message.contains("held back by a limit")
+            })
+            .await?;
+    }
+    super::owner::patch(world, "urgent", json!({"priority": "critical"})).await?;
+    let urgent = world.completed("urgent", LIMIT).await?;
+    let patient = world.completed("patient", LIMIT).await?;
+    let begun = |status: &WorkflowStatus| anyhow::Ok(stage(status, samples::STAGE)?.started_at);
+    ensure!(
+        begun(&urgent)? <= begun(&patient)?,
+        "the urgent one began at {:?}, the patient one at {:?}",
+        begun(&urgent)?,
+        begun(&patient)?
+    );
+    Ok(())
 }
 
 /// The most stages that ran at once, in the order in which the API server stored the versions.

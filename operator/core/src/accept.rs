@@ -22,8 +22,10 @@ pub(crate) fn accept(observation: &Observation, catalog: &Catalog) -> Plan {
         now, identity, spec, ..
     } = observation;
     let mut status = observation.status.clone();
-    if spec.cancel {
-        let message = Stop::Cancelled.message();
+    let newer = observation.superseded_by.clone().map(Stop::Superseded);
+    let stop = spec.cancel.then_some(Stop::Cancelled).or(newer);
+    if let Some(stop) = stop {
+        let message = stop.message();
         status.observed_generation = Some(identity.generation);
         summary::end(&mut status, WorkflowPhase::Cancelled, &message, *now);
         return store(status, false, "Cancelled", &message);
@@ -66,7 +68,7 @@ fn store(status: WorkflowStatus, warning: bool, reason: &'static str, message: &
     };
     Plan {
         actions: vec![Action::Store(Box::new(status)), Action::Record(notice)],
-        wake_at: None,
+        ..Plan::default()
     }
 }
 

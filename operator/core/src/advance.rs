@@ -14,7 +14,7 @@ use stagecraft_api::status::{
 
 use crate::ending::{Part, main_ending, whole_ending};
 use crate::envelope::{envelope, workspace};
-use crate::failure::{Count, Next, count, next};
+use crate::failure::{Next, count, next};
 use crate::gate::{gate_failure, judge_gates};
 use crate::judge::{Verdict, judge};
 use crate::merge::without_nulls;
@@ -22,7 +22,6 @@ use crate::observation::{Observation, ResultEvidence};
 use crate::plan::{Action, Notice, Plan};
 use crate::put_away::put_away;
 use crate::settings::Settings;
-use crate::stop::Stop;
 use crate::summary;
 
 /// Plans for a Workflow that runs.
@@ -67,8 +66,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) ended: Vec<AttemptKey>,
     /// Stages of which an attempt begins, with their payloads resolved.
     pub(crate) started: Vec<RunStage>,
-    /// What ended everything in this plan, if something did.
-    pub(crate) stopped: Option<Stop>,
+    /// How the stages ended when something ended them in this plan.
+    pub(crate) stopped: Option<Ending>,
     /// How the Workflow ends in this plan, if it does.
     pub(crate) end: Option<Ending>,
 }
@@ -145,13 +144,11 @@ impl Draft<'_> {
     fn go_on(&mut self) {
         if self.status.ending.is_none() {
             match self.stop_asked() {
-                Some(stop) => self.stop(stop),
+                Some(stop) => self.stop(&stop),
                 None => self.start_ready(Part::Main),
             }
-            let ending = match self.stopped {
-                Some(stop) => Some(stop.ending()),
-                None => main_ending(&self.status, self.run, self.settings),
-            };
+            let stopped = self.stopped.take();
+            let ending = stopped.or_else(|| main_ending(&self.status, self.run, self.settings));
             if self.run.stages.iter().any(|stage| stage.finally) {
                 self.status.ending = ending;
             } else {
@@ -239,10 +236,7 @@ impl Draft<'_> {
             stage: run.name.clone(),
             attempt: stage.attempt,
         };
-        match count(&error) {
-            Count::Failure => stage.failures += 1,
-            Count::Loss => stage.losses += 1,
-        }
+        count(stage, &error);
         stage.history.push(AttemptSummary {
             attempt: stage.attempt,
             started_at: stage.attempt_started_at,
@@ -254,7 +248,7 @@ impl Draft<'_> {
         let surplus = stage.history.len().saturating_sub(limit::HISTORY);
         stage.history.drain(..surplus);
         let what = failed_message(stage.attempt, &error);
-        let message = match next(&error, stage.failures, stage.losses, run.retries, &key, settings) {
+        let message = match next(&error, stage, run, &key, settings) {
             Next::GiveUp => {
                 stage.phase = StagePhase::Failed;
                 stage.finished_at = Some(now);
@@ -290,6 +284,7 @@ impl Draft<'_> {
         }
         let status = self.status;
         let mut plan = self.plan;
+        plan.frees = self.ended.iter().map(|key| key.stage.clone()).collect();
         if status != *before {
             plan.actions.push(Action::Store(Box::new(status.clone())));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 use stagecraft_api::agent::{AgentResources, AgentSpec, Permission, Requirement, WorkspaceAccess};
+use stagecraft_api::failure::RetryPolicy;
 use stagecraft_api::gate::{Gate, Operator};
 use stagecraft_api::payload::{
     DeploymentPayload, E2ePayload, EchoPayload, IntegrationPayload, ScaffoldPayload, ValidationPayload,
@@ -94,6 +95,7 @@ fn agent<P: JsonSchema>(name: &str, description: &str) -> AgentSpec {
         outputs_schema: None,
         workspace: WorkspaceAccess::Write,
         permissions: Vec::new(),
+        max_running: None,
         requires: Vec::new(),
     }
 }
@@ -114,6 +116,7 @@ fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
         phase,
         timeout_seconds: 600,
         retries: 3,
+        retry_policy: RetryPolicy::default(),
         payload: Map::new(),
         gates: Vec::new(),
         inputs: Vec::new(),

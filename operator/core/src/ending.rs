@@ -111,7 +111,7 @@ pub(crate) fn culprit<'a>(
 ) -> Option<&'a StageStatus> {
     let given_up = |stage: &StageStatus| {
         run.stage(&stage.name)
-            .is_some_and(|run| !used_up(stage, run.retries, settings))
+            .is_some_and(|run| !used_up(stage, run, settings))
     };
     part.stages(run, status)
         .filter(|stage| stage.phase == StagePhase::Failed)

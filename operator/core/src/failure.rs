@@ -1,19 +1,12 @@
 //! What follows a failed attempt.
 
 use stagecraft_api::attempt::AttemptKey;
-use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::error::StructuredError;
+use stagecraft_api::failure::FailureClass;
+use stagecraft_api::run::RunStage;
 use stagecraft_api::status::StageStatus;
 
 use crate::settings::Settings;
-
-/// What a failed attempt is counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// Against the stage's `retries`.
-    Failure,
-    /// Against the bound for attempts that the cluster took away.
-    Loss,
-}
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,36 +17,35 @@ pub enum Next {
     GiveUp,
 }
 
-/// The agent is not to blame when the cluster took the work away.
-pub fn count(error: &StructuredError) -> Count {
-    if error.category == Category::Network {
-        Count::Loss
+/// Counts an attempt that failed with `error`.
+pub fn count(stage: &mut StageStatus, error: &StructuredError) {
+    let class = FailureClass::of(error);
+    // The agent is not to blame when the cluster took the work away.
+    if class == FailureClass::Infrastructure {
+        stage.losses += 1;
     } else {
-        Count::Failure
+        stage.failures += 1;
     }
+    *stage.failed_by.entry(class).or_default() += 1;
 }
 
-/// What comes after an attempt that failed with `error`, when `failures` and `losses` include it.
+/// What comes after an attempt that failed with `error` and was counted.
 pub fn next(
     error: &StructuredError,
-    failures: u32,
-    losses: u32,
-    retries: u32,
+    stage: &StageStatus,
+    run: &RunStage,
     key: &AttemptKey,
     settings: &Settings,
 ) -> Next {
-    let exhausted = match count(error) {
-        Count::Failure => failures > retries,
-        Count::Loss => losses > settings.max_losses,
-    };
-    if exhausted || !error.retryable {
+    if is_exhausted(error, stage, run, settings) {
         return Next::GiveUp;
     }
-    let after_millis = match count(error) {
-        Count::Failure => backoff(failures, key, settings),
+    let class = FailureClass::of(error);
+    let after_millis = match class {
         // The first loss is usually a single Pod: go on at once.
-        Count::Loss if losses <= 1 => 0,
-        Count::Loss => backoff(losses - 1, key, settings),
+        FailureClass::Infrastructure if stage.losses <= 1 => 0,
+        FailureClass::Infrastructure => backoff(stage.losses - 1, run, key, settings),
+        _ => backoff(stage.failures, run, key, settings),
     };
     let asked = u64::from(error.retry_after.unwrap_or(0)) * 1000;
     Next::Retry {
@@ -62,22 +54,46 @@ pub fn next(
 }
 
 /// Whether a failed stage has no attempt left. One that has was given up because another stage failed.
-pub fn used_up(stage: &StageStatus, retries: u32, settings: &Settings) -> bool {
+pub fn used_up(stage: &StageStatus, run: &RunStage, settings: &Settings) -> bool {
     let Some(error) = &stage.error else { return true };
-    !error.retryable
-        || match count(error) {
-            Count::Failure => stage.failures > retries,
-            Count::Loss => stage.losses > settings.max_losses,
-        }
+    is_exhausted(error, stage, run, settings)
+}
+
+fn is_exhausted(error: &StructuredError, stage: &StageStatus, run: &RunStage, settings: &Settings) -> bool {
+    let class = FailureClass::of(error);
+    let failed = stage.failed_by.get(&class).copied().unwrap_or(0);
+    let limit = run.retry_policy.limit(class);
+    match (class, limit) {
+        // Whether the same work is judged once more is the template's choice.
+        (FailureClass::WrongResult, limit) => failed > limit.unwrap_or(0),
+        _ if !error.retryable => true,
+        (_, Some(limit)) => failed > limit,
+        (FailureClass::Infrastructure, None) => failed > settings.max_losses,
+        (_, None) => shared_failures(stage, run) > run.retries,
+    }
+}
+
+/// Failures of the classes without a number of their own.
+fn shared_failures(stage: &StageStatus, run: &RunStage) -> u32 {
+    let shared = FailureClass::ALL.into_iter().filter(|class| {
+        let own = matches!(class, FailureClass::Infrastructure | FailureClass::WrongResult);
+        !own && run.retry_policy.limit(*class).is_none()
+    });
+    shared.filter_map(|class| stage.failed_by.get(&class)).sum()
 }
 
 /// Exponential, capped, with up to a quarter of jitter that depends on the attempt alone: the planner has no randomness.
-fn backoff(count: u32, key: &AttemptKey, settings: &Settings) -> u64 {
-    let doublings = count.saturating_sub(1).min(20);
-    let wait = settings
-        .backoff_base_millis
-        .saturating_mul(1 << doublings)
-        .min(settings.backoff_cap_millis);
+fn backoff(count: u32, run: &RunStage, key: &AttemptKey, settings: &Settings) -> u64 {
+    let (base, factor, cap) = match run.retry_policy.backoff {
+        Some(backoff) => (
+            u64::from(backoff.base_seconds) * 1000,
+            u64::from(backoff.factor),
+            u64::from(backoff.cap_seconds) * 1000,
+        ),
+        None => (settings.backoff_base_millis, 2, settings.backoff_cap_millis),
+    };
+    let growth = factor.saturating_pow(count.saturating_sub(1));
+    let wait = base.saturating_mul(growth).min(cap);
     let seed = key
         .to_string()
         .bytes()
@@ -87,6 +103,10 @@ fn backoff(count: u32, key: &AttemptKey, settings: &Settings) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+    use stagecraft_api::error::Category;
+    use stagecraft_api::failure::GATE_FAILED;
+
     use super::*;
 
     fn key() -> AttemptKey {
@@ -101,46 +121,89 @@ mod tests {
         StructuredError::new("Code", category, "message")
     }
 
+    fn run(retries: u32, policy: &Value) -> RunStage {
+        serde_json::from_value(json!({
+            "name": "s", "needs": [], "phase": "Running", "timeoutSeconds": 1, "retries": retries, "payload": {},
+            "retryPolicy": policy,
+            "agent": {"name": "worker", "version": "", "command": ["x"], "env": [], "resources": {}},
+        }))
+        .unwrap()
+    }
+
+    /// Fails with each of the errors in turn: what comes after the last one.
+    fn after(errors: &[StructuredError], run: &RunStage) -> Next {
+        let mut stage = StageStatus::default();
+        let mut last = Next::GiveUp;
+        for error in errors {
+            count(&mut stage, error);
+            last = next(error, &stage, run, &key(), &Settings::default());
+        }
+        last
+    }
+
+    fn goes_on(errors: &[StructuredError], run: &RunStage) -> bool {
+        matches!(after(errors, run), Next::Retry { .. })
+    }
+
     #[test]
-    fn waits_double_up_to_the_cap() {
+    fn waits_grow_up_to_the_cap() {
         let settings = Settings::default();
-        let waits: Vec<u64> = (1..=10).map(|count| backoff(count, &key(), &settings)).collect();
+        let waits: Vec<u64> = (1..=10)
+            .map(|count| backoff(count, &run(0, &json!({})), &key(), &settings))
+            .collect();
         assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
         assert!((1_000..=1_250).contains(&waits[0]), "{waits:?}");
         assert!((60_000..=75_000).contains(&waits[9]), "{waits:?}");
+        let own = run(
+            0,
+            &json!({"backoff": {"baseSeconds": 10, "factor": 3, "capSeconds": 50}}),
+        );
+        let waits: Vec<u64> = [1, 2, 3, u32::MAX]
+            .map(|count| backoff(count, &own, &key(), &settings) / 10_000)
+            .into();
+        assert!(matches!(waits[..], [1, 3, 5 | 6, 5 | 6]), "{waits:?}");
     }
 
     #[test]
     fn retries_are_used_up() {
-        let settings = Settings::default();
-        let execution = error(Category::Execution);
-        assert!(matches!(
-            next(&execution, 3, 0, 3, &key(), &settings),
-            Next::Retry { .. }
-        ));
-        assert_eq!(next(&execution, 4, 0, 3, &key(), &settings), Next::GiveUp);
-        assert_eq!(next(&execution, 1, 0, 0, &key(), &settings), Next::GiveUp);
+        let failures = vec![error(Category::Execution); 4];
+        let run = run(3, &json!({}));
+        assert!(goes_on(&failures[..3], &run));
+        assert!(!goes_on(&failures, &run));
+    }
+
+    #[test]
+    fn classes_share_the_retries_unless_they_have_a_number_of_their_own() {
+        let mixed = [
+            error(Category::Execution),
+            error(Category::Timeout),
+            error(Category::Resource),
+        ];
+        assert!(goes_on(&mixed[..2], &run(2, &json!({}))));
+        assert!(!goes_on(&mixed, &run(2, &json!({}))));
+        assert!(goes_on(&mixed, &run(2, &json!({"timeout": 1}))), "two are shared");
+        assert!(!goes_on(&mixed[..2], &run(2, &json!({"timeout": 0}))));
+        let model = StructuredError::new("ModelOverloaded", Category::Dependency, "busy");
+        let models = vec![model; 5];
+        assert!(goes_on(&models, &run(0, &json!({"model": 5}))));
     }
 
     #[test]
     fn losses_cost_no_retry_but_are_bounded() {
-        let settings = Settings::default();
-        let network = error(Category::Network);
-        assert_eq!(
-            next(&network, 0, 1, 0, &key(), &settings),
-            Next::Retry { after_millis: 0 }
-        );
-        assert!(matches!(
-            next(&network, 0, 20, 0, &key(), &settings),
-            Next::Retry { .. }
-        ));
-        assert_eq!(next(&network, 0, 21, 0, &key(), &settings), Next::GiveUp);
+        let losses = vec![error(Category::Network); 21];
+        let plain = run(0, &json!({}));
+        assert_eq!(after(&losses[..1], &plain), Next::Retry { after_millis: 0 });
+        assert!(goes_on(&losses[..20], &plain));
+        assert!(!goes_on(&losses, &plain));
+        assert!(!goes_on(&losses[..3], &run(9, &json!({"infrastructure": 2}))));
     }
 
     #[test]
-    fn a_fatal_error_is_never_repeated() {
-        let fatal = error(Category::Network).fatal();
-        assert_eq!(next(&fatal, 0, 1, 3, &key(), &Settings::default()), Next::GiveUp);
+    fn a_fatal_error_is_never_repeated_and_a_wrong_result_only_on_request() {
+        assert!(!goes_on(&[error(Category::Network).fatal()], &run(3, &json!({}))));
+        let gate = [StructuredError::new(GATE_FAILED, Category::Validation, "too few").fatal()];
+        assert!(!goes_on(&gate, &run(3, &json!({}))));
+        assert!(goes_on(&gate, &run(0, &json!({"wrongResult": 1}))));
     }
 
     #[test]
@@ -148,7 +211,7 @@ mod tests {
         let mut slow = error(Category::Execution);
         slow.retry_after = Some(30);
         assert_eq!(
-            next(&slow, 1, 0, 3, &key(), &Settings::default()),
+            after(&[slow], &run(3, &json!({}))),
             Next::Retry { after_millis: 30_000 }
         );
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use stagecraft_api::error::{Category, StructuredError, truncate};
+use stagecraft_api::failure::GATE_FAILED;
 use stagecraft_api::gate::{Gate, GateStatus};
 use stagecraft_api::result::Finding;
 
@@ -54,7 +55,7 @@ pub(crate) fn gate_failure(
          create the Workflow anew"
     );
     Some(
-        StructuredError::new("GateFailed", Category::Validation, message)
+        StructuredError::new(GATE_FAILED, Category::Validation, message)
             .suggest(action)
             .fatal(),
     )

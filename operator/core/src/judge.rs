@@ -1,6 +1,7 @@
 //! What the evidence says of one attempt that the status calls running.
 
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::failure::POD_NOT_STARTED;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::run::RunStage;
@@ -271,16 +272,22 @@ fn trouble(evidence: &AttemptEvidence) -> Option<String> {
 
 /// The error of an attempt that the operator has to end.
 fn timeout(stage: &StageStatus, run: &RunStage, evidence: &AttemptEvidence) -> StructuredError {
-    let why = trouble(evidence)
-        .map(|trouble| format!("; its Pod did not start: {trouble}"))
-        .unwrap_or_default();
+    let attempt = stage.attempt;
+    let limit = run.timeout_seconds;
+    if let Some(trouble) = trouble(evidence) {
+        return StructuredError::new(
+            POD_NOT_STARTED,
+            Category::Dependency,
+            format!("the Pod of attempt {attempt} did not start within its limit of {limit} s: {trouble}"),
+        )
+        .suggest(
+            "make room for it or correct the image, as the message says; the next attempt starts by itself",
+        );
+    }
     StructuredError::new(
         "StageTimeout",
         Category::Timeout,
-        format!(
-            "attempt {} took longer than its limit of {} s{why}",
-            stage.attempt, run.timeout_seconds
-        ),
+        format!("attempt {attempt} took longer than its limit of {limit} s"),
     )
     .suggest(format!(
         "raise spec.stages[name={}].timeoutSeconds, or make the task smaller",

@@ -30,9 +30,10 @@ pub mod retry;
 mod schema;
 pub mod settings;
 mod size;
-mod start;
+pub mod start;
 mod stop;
 pub mod summary;
+pub mod tally;
 
 pub use observation::Observation;
 pub use plan::{Action, Plan, plan};

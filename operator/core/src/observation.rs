@@ -9,7 +9,7 @@ use stagecraft_api::run::Run;
 use stagecraft_api::status::WorkflowStatus;
 use stagecraft_api::workflow::WorkflowSpec;
 
-use crate::admit::Usage;
+use crate::admit::Admission;
 use crate::resolve::Catalog;
 
 /// Everything that the planner looks at for one Workflow.
@@ -27,7 +27,10 @@ pub struct Observation {
     pub open_jobs: Vec<OpenJob>,
     /// Attempts of this Workflow whose results wait in the stream for an acknowledgement.
     pub announced: Vec<AttemptKey>,
-    pub usage: Usage,
+    /// What was decided about its ready stages.
+    pub admission: Admission,
+    /// A newer Workflow of the same key that takes its place, by name.
+    pub superseded_by: Option<String>,
 }
 
 /// Which Workflow it is.

@@ -12,6 +12,7 @@ use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, WorkflowPhase, WorkflowStatus};
 
 use crate::accept::accept;
+use crate::admit::Candidate;
 use crate::advance::advance;
 use crate::observation::{Observation, RunEvidence};
 use crate::put_away::put_away;
@@ -24,19 +25,16 @@ use crate::summary;
 pub struct Plan {
     pub actions: Vec<Action>,
     pub wake_at: Option<Moment>,
+    /// Ready stages about which somebody has to decide, for all Workflows together: then it is planned again.
+    pub wants: Vec<Candidate>,
+    /// Stages that end in this plan: what they take up is free for those that it starts.
+    pub frees: Vec<String>,
 }
 
 impl Plan {
     /// Looks again at `at`, or sooner if that was wanted already.
     pub(crate) fn wake(&mut self, at: Moment) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
-    }
-
-    /// Whether it begins an attempt, which takes up room under a limit.
-    pub fn starts(&self) -> bool {
-        self.actions
-            .iter()
-            .any(|action| matches!(action, Action::Start(_)))
     }
 }
 
@@ -148,6 +146,6 @@ fn lose_run(observation: &Observation, number: u32, reason: &str) -> Plan {
     };
     Plan {
         actions: vec![Action::Store(Box::new(status)), Action::Record(notice)],
-        wake_at: None,
+        ..Plan::default()
     }
 }

@@ -302,11 +302,15 @@ fn resolve_stage<'a>(
         retries: change
             .and_then(|(_, change)| change.retries)
             .unwrap_or(stage.retries),
+        retry_policy: change
+            .map(|(_, change)| change.retry_policy.clone())
+            .unwrap_or_default()
+            .or(&stage.retry_policy),
         payload,
         payload_schema: None,
         gates,
         inputs: stage.inputs.clone(),
-        agent: run_agent(agent_name, agent),
+        agent: run_agent(agent_name, agent, catalog.own_agents.contains(agent_name)),
     };
     Some((resolved, agent))
 }
@@ -339,7 +343,7 @@ fn check_payload(stage: &RunStage, agent: &AgentSpec, violations: &mut Vec<Viola
     }
 }
 
-fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
+fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
     let AgentSpec {
         description: _,
         version,
@@ -352,6 +356,7 @@ fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
         requires: _,
         workspace,
         permissions,
+        max_running,
     } = agent.clone();
     RunAgent {
         name: name.to_owned(),
@@ -363,5 +368,7 @@ fn run_agent(name: &str, agent: &AgentSpec) -> RunAgent {
         outputs_schema,
         workspace,
         permissions,
+        own,
+        max_running,
     }
 }

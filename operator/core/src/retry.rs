@@ -61,7 +61,7 @@ pub(crate) fn begin(observation: &Observation, run: &Run, retry: &Retry) -> Plan
     };
     Plan {
         actions: vec![Action::Store(Box::new(status)), Action::Record(notice)],
-        wake_at: None,
+        ..Plan::default()
     }
 }
 

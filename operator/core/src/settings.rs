@@ -7,6 +7,10 @@ pub struct Settings {
     pub registry: bool,
     /// Most stages that run at once in the whole installation. None: no limit.
     pub max_running_stages: Option<usize>,
+    /// Most stages that run at once in each namespace. None: no limit.
+    pub max_running_stages_per_namespace: Option<usize>,
+    /// How long a stage waits until its priority rises by one class; 0: it never does. Default: 10 min.
+    pub aging_millis: u64,
     /// Attempts of one stage that the cluster may take away before the stage fails. Default: 20.
     pub max_losses: u32,
     /// First wait after a failed attempt; it doubles with each further failure. Default: 1 s.
@@ -29,6 +33,8 @@ impl Default for Settings {
         Self {
             registry: false,
             max_running_stages: None,
+            max_running_stages_per_namespace: None,
+            aging_millis: 600_000,
             max_losses: 20,
             backoff_base_millis: 1_000,
             backoff_cap_millis: 60_000,

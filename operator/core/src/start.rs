@@ -3,21 +3,36 @@
 use serde_json::{Map, Value};
 use stagecraft_api::condition::Reason;
 use stagecraft_api::error::{Category, StructuredError, one_line, truncate};
+use stagecraft_api::moment::Moment;
 use stagecraft_api::run::RunStage;
-use stagecraft_api::status::{StagePhase, StageStatus};
+use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::{limit, name};
 
-use crate::admit::admit;
+use crate::admit::{Admission, Candidate, Place, Seat};
 use crate::advance::{Draft, failed_message, running_message};
 use crate::ending::{Part, culprit, is_blocked};
 use crate::envelope::workspace;
 use crate::expression::{holds, scope};
+use crate::observation::Observation;
 use crate::reference::resolve;
 use crate::schema::check_payload;
 use crate::size::bytes_of;
 
-/// How long a stage that a limit holds back waits before it asks again: nothing wakes it when others end.
-const HELD_SECONDS: u64 = 2;
+/// Whether anything of the latest run has begun.
+pub fn has_begun(status: &WorkflowStatus) -> bool {
+    let began =
+        |stage: &StageStatus| stage.run == status.run && stage.attempt > 0 && stage.started_at.is_some();
+    status.stages.iter().any(began)
+}
+
+/// What a stage takes up while it runs.
+pub fn seat(namespace: &str, run: &RunStage) -> Seat {
+    let owner = if run.agent.own { namespace } else { "" };
+    Seat {
+        namespace: namespace.to_owned(),
+        agent: format!("{owner}/{}", run.agent.name),
+    }
+}
 
 impl Draft<'_> {
     /// Licenses an attempt for every stage of a part that is ready and admitted. When a stage failed, nothing else of the template
@@ -37,19 +52,19 @@ impl Draft<'_> {
         if self.give_up_if_failed(part) {
             return;
         }
-        let ready = self.ready(part);
-        let ready: Vec<&str> = ready.iter().map(String::as_str).collect();
-        let mut usage = self.observation.usage;
-        usage.running_stages = usage.running_stages.saturating_sub(self.ended.len());
-        let (picks, held) = admit(&ready, usage, self.settings);
-        for name in &picks {
-            self.license(name);
-        }
-        if let Some(held) = held {
-            for name in ready.iter().filter(|name| !picks.contains(name)) {
-                self.hold(name, &held.reason);
+        for name in self.ready(part) {
+            let Some(candidate) = self.candidate(&name) else {
+                self.license(&name);
+                continue;
+            };
+            match &self.observation.admission {
+                Admission::Unasked => self.plan.wants.push(candidate),
+                Admission::Decided { granted, .. } if granted.contains(&name) => self.license(&name),
+                Admission::Decided { held, .. } => {
+                    let reason = held.get(&name).cloned().unwrap_or_default();
+                    self.hold(&name, &reason);
+                }
             }
-            self.plan.wake(self.observation.now.plus_seconds(HELD_SECONDS));
         }
         self.wake_for_backoff();
         self.give_up_if_failed(part);
@@ -73,6 +88,55 @@ impl Draft<'_> {
                 stage.message = not_started(&culprit);
             }
         }
+    }
+
+    /// A ready stage on which a limit bears.
+    fn candidate(&self, name: &str) -> Option<Candidate> {
+        let Observation { identity, spec, .. } = self.observation;
+        let run = self.run.stage(name)?;
+        let key = spec.concurrency.as_ref().filter(|_| !self.has_begun());
+        let limits = [
+            self.settings.max_running_stages.is_some(),
+            self.settings.max_running_stages_per_namespace.is_some(),
+            run.agent.max_running.is_some(),
+            key.is_some(),
+        ];
+        limits.contains(&true).then(|| Candidate {
+            place: Place {
+                workflow_uid: identity.uid.clone(),
+                stage: name.to_owned(),
+            },
+            seat: seat(&identity.namespace, run),
+            priority: spec.priority,
+            since: self.ready_since(run),
+            agent_limit: run
+                .agent
+                .max_running
+                .and_then(|limit| usize::try_from(limit).ok()),
+            key: key.map(|concurrency| concurrency.key.clone()),
+        })
+    }
+
+    fn has_begun(&self) -> bool {
+        has_begun(&self.status)
+    }
+
+    /// The same each time that it is asked, after a restart, too.
+    fn ready_since(&self, run: &RunStage) -> Moment {
+        let find = |name: &str| self.status.stages.iter().find(|stage| stage.name == name);
+        let next = find(&run.name).and_then(|stage| stage.next_attempt_at);
+        let over = |name: &String| find(name)?.finished_at;
+        let needs = || run.needs.iter().filter_map(over).max();
+        let others = || {
+            let main = Part::Main.stages(self.run, &self.status);
+            main.filter(|_| run.finally)
+                .filter_map(|stage| stage.finished_at)
+                .max()
+        };
+        next.or_else(needs)
+            .or_else(others)
+            .or(self.status.started_at)
+            .unwrap_or(self.observation.now)
     }
 
     fn give_up_if_failed(&mut self, part: Part) -> bool {
@@ -212,7 +276,10 @@ impl Draft<'_> {
     fn hold(&mut self, name: &str, reason: &str) {
         self.reasons.insert(name.to_owned(), Reason::Limit);
         if let Some(stage) = self.stage_mut(name) {
-            stage.message = format!("ready; held back by a limit: {reason}");
+            stage.message = truncate(
+                &format!("ready; held back by a limit: {reason}"),
+                limit::MESSAGE_BYTES,
+            );
         }
     }
 

@@ -7,18 +7,20 @@ use crate::advance::Draft;
 use crate::ending::Part;
 
 /// Why everything ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// `spec.cancel`.
     Cancelled,
+    /// `spec.concurrency` of a newer Workflow, which has this name.
+    Superseded(String),
     /// `spec.deadlineSeconds`: this many have passed.
     Deadline(u32),
 }
 
 impl Stop {
-    pub(crate) fn ending(self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         let phase = match self {
-            Self::Cancelled => WorkflowPhase::Cancelled,
+            Self::Cancelled | Self::Superseded(_) => WorkflowPhase::Cancelled,
             Self::Deadline(_) => WorkflowPhase::Failed,
         };
         Ending {
@@ -28,11 +30,14 @@ impl Stop {
     }
 
     /// What the Workflow says.
-    pub(crate) fn message(self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Self::Cancelled => {
                 "cancelled by spec.cancel: what was done stays, nothing else begins".to_owned()
             }
+            Self::Superseded(by) => format!(
+                "cancelled by spec.concurrency of Workflow {by}, which is newer: what was done stays, nothing else begins"
+            ),
             Self::Deadline(seconds) => format!(
                 "the run took longer than its limit of {seconds} s (spec.deadlineSeconds): what was done stays; go on with spec.retry, \
                  or create a Workflow with a longer limit"
@@ -40,16 +45,18 @@ impl Stop {
         }
     }
 
-    fn because(self) -> String {
+    fn because(&self) -> String {
         match self {
             Self::Cancelled => "the Workflow was cancelled".to_owned(),
+            Self::Superseded(by) => format!("Workflow {by}, which is newer, took its place"),
             Self::Deadline(seconds) => format!("the run took longer than {seconds} s (spec.deadlineSeconds)"),
         }
     }
 
-    fn error(self, message: String) -> StructuredError {
+    fn error(&self, message: String) -> StructuredError {
         let (code, category) = match self {
             Self::Cancelled => ("Cancelled", Category::Execution),
+            Self::Superseded(_) => ("ReplacedByNewer", Category::Execution),
             Self::Deadline(_) => ("DeadlineExceeded", Category::Timeout),
         };
         StructuredError::new(code, category, message).fatal()
@@ -64,6 +71,9 @@ impl Draft<'_> {
         }
         if self.observation.spec.cancel {
             return Some(Stop::Cancelled);
+        }
+        if let Some(by) = &self.observation.superseded_by {
+            return Some(Stop::Superseded(by.clone()));
         }
         let seconds = self.run.deadline_seconds?;
         let deadline = self.status.started_at?.plus_seconds(seconds.into());
@@ -84,10 +94,10 @@ impl Draft<'_> {
 
     /// Ends every stage that has not ended, but for those of `finally`. The Jobs of those that run are closed: their agents are told to stop, and are killed
     /// when their grace is over.
-    pub(crate) fn stop(&mut self, stop: Stop) {
+    pub(crate) fn stop(&mut self, stop: &Stop) {
         let now = self.observation.now;
-        self.stopped = Some(stop);
         let because = stop.because();
+        self.stopped = Some(stop.ending());
         let stages = self.run.stages.iter().filter(|stage| Part::Main.has(stage));
         for name in stages.map(|stage| stage.name.as_str()) {
             let Some(attempt) = self.stage_mut(name).map(|stage| stage.attempt) else {

@@ -54,6 +54,8 @@ fn agent() -> RunAgent {
         outputs_schema: Some(Map::new()),
         workspace: WorkspaceAccess::Write,
         permissions: Vec::new(),
+        own: false,
+        max_running: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! How attempts end that would stay too long.
 
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::failure::FailureClass;
 use stagecraft_api::status::StageStatus;
 use stagecraft_core::Settings;
 use stagecraft_core::judge::{Verdict, judge};
@@ -49,13 +50,15 @@ fn a_runner_that_outlives_its_agent_is_waited_for_until_the_last_call() {
 /// It is ended for its time, and a look from memory would not have said so.
 #[track_caller]
 fn closes(seconds: u64, evidence: AttemptEvidence) -> StructuredError {
+    closes_for(seconds, evidence, ("StageTimeout", Category::Timeout))
+}
+
+#[track_caller]
+fn closes_for(seconds: u64, evidence: AttemptEvidence, why: (&str, Category)) -> StructuredError {
     assert_eq!(verdict(seconds, &evidence), Verdict::Look);
     match verdict(seconds, &live(evidence)) {
         Verdict::Close { error, until } => {
-            assert_eq!(
-                (error.code.as_str(), error.category),
-                ("StageTimeout", Category::Timeout)
-            );
+            assert_eq!((error.code.as_str(), error.category), why);
             assert!(until > at(seconds));
             error
         }
@@ -76,19 +79,24 @@ fn whatever_stays_past_the_last_call_is_closed() {
 
 #[test]
 fn a_timeout_says_why_the_pod_never_started() {
-    let error = closes(LAST_CALL, job_without_pod("exceeded quota: pods=0"));
+    let error = closes_for(
+        LAST_CALL,
+        job_without_pod("exceeded quota: pods=0"),
+        ("PodNotStarted", Category::Dependency),
+    );
     assert_eq!(
         error.message,
-        "attempt 1 took longer than its limit of 100 s; its Pod did not start: exceeded quota: pods=0"
+        "the Pod of attempt 1 did not start within its limit of 100 s: exceeded quota: pods=0"
     );
+    assert_eq!(FailureClass::of(&error), FailureClass::Infrastructure);
+    let plain = closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
+    assert_eq!(plain.message, "attempt 1 took longer than its limit of 100 s");
     assert!(
-        error
+        plain
             .suggested_action
             .unwrap()
             .contains("spec.stages[name=a].timeoutSeconds")
     );
-    let plain = closes(LAST_CALL, with_pod(present(), pod(PodPhase::Running)));
-    assert_eq!(plain.message, "attempt 1 took longer than its limit of 100 s");
 }
 
 #[test]

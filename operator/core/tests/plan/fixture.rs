@@ -13,7 +13,7 @@ use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_core::admit::Usage;
+use stagecraft_core::admit::{Admission, Running, Seat, decide};
 use stagecraft_core::observation::{AttemptEvidence, Identity, OpenJob, ResultEvidence, RunEvidence};
 use stagecraft_core::resolve::Catalog;
 use stagecraft_core::{Action, Observation, Plan, Settings, plan};
@@ -95,6 +95,8 @@ pub fn key(stage: &str, attempt: u32) -> AttemptKey {
 pub struct Scene {
     pub observation: Observation,
     pub settings: Settings,
+    /// Stages of other Workflows that run.
+    pub others: usize,
 }
 
 impl Scene {
@@ -115,8 +117,10 @@ impl Scene {
                 attempts: BTreeMap::new(),
                 open_jobs: Vec::new(),
                 announced: Vec::new(),
-                usage: Usage::default(),
+                admission: Admission::Unasked,
+                superseded_by: None,
             },
+            others: 0,
             settings: Settings::default(),
         }
     }
@@ -137,8 +141,30 @@ impl Scene {
         catalog.templates.get_mut("mine").unwrap()
     }
 
+    /// Plans, and has it decided what may start when the plan asks for that.
     pub fn plan(&self) -> Plan {
-        plan(&self.observation, &self.settings)
+        let first = plan(&self.observation, &self.settings);
+        if first.wants.is_empty() {
+            return first;
+        }
+        let seat = |agent: &str| Seat {
+            namespace: "here".to_owned(),
+            agent: agent.to_owned(),
+        };
+        let own = self.observation.status.stages.iter();
+        let own =
+            own.filter(|stage| stage.phase == StagePhase::Running && !first.frees.contains(&stage.name));
+        let running = Running {
+            seats: own
+                .map(|_| seat("/worker"))
+                .chain((0..self.others).map(|_| seat("/another")))
+                .collect(),
+            keys: BTreeMap::new(),
+        };
+        let now = self.observation.now;
+        let mut observation = self.observation.clone();
+        observation.admission = decide(UID, &first.wants, &running, now, &self.settings);
+        plan(&observation, &self.settings)
     }
 
     /// Plans, and stores what is to be stored as the API server would.

@@ -15,4 +15,5 @@ mod plan;
 mod resolve;
 mod size;
 mod summary;
+mod tally;
 mod usage;

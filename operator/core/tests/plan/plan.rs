@@ -3,7 +3,6 @@ use stagecraft_api::condition::{PROGRESSING, SUCCEEDED};
 use stagecraft_api::digest::Digest;
 use stagecraft_api::result::Outcome;
 use stagecraft_api::status::{WorkflowPhase, WorkspaceRef};
-use stagecraft_core::admit::Usage;
 use stagecraft_core::observation::{PodPhase, RunEvidence};
 use stagecraft_core::{Action, Plan};
 
@@ -209,11 +208,11 @@ fn branches_run_side_by_side_and_join() {
 fn a_limit_holds_stages_back_and_says_so() {
     let mut scene = Scene::new("a:, b:, c:");
     scene.settings.max_running_stages = Some(3);
-    scene.observation.usage = Usage { running_stages: 2 };
+    scene.others = 2;
     scene.act();
     let planned = scene.act();
     assert_eq!(actions(&planned), ["store", "start a 1"]);
-    assert!(planned.wake_at.is_some());
+    assert_eq!(planned.wake_at, None, "nothing that waits is polled");
     assert_eq!(scene.stages(), "a Running 1, b Pending 0, c Pending 0");
     assert!(
         scene
@@ -221,7 +220,6 @@ fn a_limit_holds_stages_back_and_says_so() {
             .message
             .contains("chart value operator.maxRunningStages")
     );
-    scene.observation.usage = Usage { running_stages: 3 };
     assert!(quiet(&scene.plan()));
     // The end of a makes room for b in the same patch.
     scene.at(4).result("a", success(json!({})));
@@ -236,7 +234,14 @@ fn a_workflow_that_only_waits_for_a_limit_says_so_in_its_condition() {
     assert_eq!(scene.condition(PROGRESSING), "True Pending");
     assert_eq!(actions(&scene.act()), ["store"]);
     assert_eq!(scene.condition(PROGRESSING), "True Limit");
-    assert!(quiet(&scene.plan()) && scene.plan().wake_at == Some(at(2)));
+    assert!(quiet(&scene.plan()) && scene.plan().wake_at.is_none());
+    assert!(
+        scene
+            .observation
+            .status
+            .message
+            .contains("place in the queue: next")
+    );
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn check_texts(stage: &StageStatus) {
         name,
         phase: _,
         run: _,
+        failed_by: _,
         agent,
         attempt: _,
         failures: _,

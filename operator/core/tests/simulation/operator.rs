@@ -7,7 +7,7 @@ use stagecraft_api::moment::Moment;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_core::admit::Usage;
+use stagecraft_core::admit::Admission;
 use stagecraft_core::envelope::run_digest;
 use stagecraft_core::observation::{AttemptEvidence, ResultEvidence, RunEvidence};
 use stagecraft_core::{Action, Observation, Settings, plan};
@@ -200,7 +200,8 @@ impl Operator {
             attempts,
             open_jobs: self.cache.open_jobs(),
             announced: self.announced.keys().cloned().collect(),
-            usage: Usage::default(),
+            admission: Admission::Unasked,
+            superseded_by: None,
         }
     }
 

@@ -1,0 +1,534 @@
+//! Who may start: what runs and what waits, of all Workflows together. The policy is `stagecraft_core::admit`; here is its memory,
+//! which a new leader makes anew from the statuses. Nothing that waits is polled: an end wakes those that it makes room for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::channel::mpsc::UnboundedSender;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use stagecraft_api::run::Run;
+use stagecraft_api::status::StagePhase;
+use stagecraft_api::workflow::WhenTaken;
+use stagecraft_api::{Moment, Workflow};
+use stagecraft_core::Settings;
+use stagecraft_core::admit::{self, Candidate, Place, Running, Seat};
+use stagecraft_core::start::{has_begun, seat};
+
+use crate::children;
+use crate::controller::{Context, Guarded};
+
+/// How often a stage that waits is told of its place, at most.
+const TELL: Duration = Duration::from_secs(30);
+
+/// The memory, and the turn in which one Workflow after the other is decided about.
+pub struct Admission {
+    state: Mutex<State>,
+    turn: tokio::sync::Mutex<bool>,
+    settings: Settings,
+    wake: UnboundedSender<ObjectRef<Guarded>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By Workflow UID.
+    running: HashMap<String, Entry>,
+    waiting: BTreeMap<Place, Waiter>,
+    /// Workflows with a key that have not ended, by namespace and key, then by UID.
+    keyed: HashMap<(String, String), BTreeMap<String, Keyed>>,
+}
+
+/// What one Workflow takes up.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    /// By stage.
+    seats: BTreeMap<String, Seat>,
+    /// Namespace and key, when it has begun under one.
+    key: Option<(String, String)>,
+}
+
+struct Waiter {
+    candidate: Candidate,
+    workflow: ObjectRef<Guarded>,
+    /// What it was told last, and when.
+    told: Option<(String, Moment)>,
+}
+
+#[derive(Clone, Debug)]
+struct Keyed {
+    name: String,
+    created: Moment,
+    when_taken: WhenTaken,
+    workflow: ObjectRef<Guarded>,
+}
+
+impl Admission {
+    pub fn new(settings: Settings, wake: UnboundedSender<ObjectRef<Guarded>>) -> Self {
+        Self {
+            state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            settings,
+            wake,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to be decided about, kept until what was decided is stored. The first one looks at everything that runs already.
+    pub async fn turn(
+        &self,
+        context: &Context,
+    ) -> Result<tokio::sync::MutexGuard<'_, bool>, crate::observe::ObserveError> {
+        let mut seeded = self.turn.lock().await;
+        if !*seeded {
+            for workflow in context.workflows() {
+                let workflow = context.written.latest(workflow);
+                let run = crate::observe::pinned_run(context, &workflow).await?;
+                self.note(&workflow, run.as_ref());
+            }
+            *seeded = true;
+        }
+        Ok(seeded)
+    }
+
+    /// Decides about the ready stages of one Workflow; `frees` are those of its stages that end in the same plan.
+    pub fn decide(
+        &self,
+        workflow: &Workflow,
+        wants: &[Candidate],
+        frees: &[String],
+        now: Moment,
+    ) -> admit::Admission {
+        let uid = workflow.uid().unwrap_or_default();
+        let mut state = self.state();
+        let before = state.take_waiting(&uid);
+        let running = state.running_without(&uid, frees);
+        for candidate in wants {
+            let told = before.iter().find(|(place, _)| *place == candidate.place);
+            state.waiting.insert(
+                candidate.place.clone(),
+                Waiter {
+                    candidate: candidate.clone(),
+                    workflow: children::reference(workflow),
+                    told: told.and_then(|(_, told)| told.clone()),
+                },
+            );
+        }
+        let all: Vec<Candidate> = state
+            .waiting
+            .values()
+            .map(|waiter| waiter.candidate.clone())
+            .collect();
+        let mut decided = admit::decide(&uid, &all, &running, now, &self.settings);
+        if let admit::Admission::Decided { held, .. } = &mut decided {
+            for (stage, text) in held {
+                let place = Place {
+                    workflow_uid: uid.clone(),
+                    stage: stage.clone(),
+                };
+                if let Some(waiter) = state.waiting.get_mut(&place) {
+                    match &waiter.told {
+                        Some((told, at)) if is_fresh(*at, now) => text.clone_from(told),
+                        _ => waiter.told = Some((text.clone(), now)),
+                    }
+                }
+            }
+        }
+        decided
+    }
+
+    /// What a Workflow takes up by its stored status. An end, and a key that is free again, wake those who may start now.
+    pub fn note(&self, workflow: &Workflow, run: Option<&Run>) {
+        let uid = workflow.uid().unwrap_or_default();
+        let entry = entry(workflow, run);
+        let mut state = self.state();
+        state.note_key(workflow, &self.wake);
+        let before = match &entry {
+            Some(entry) => state.running.insert(uid, entry.clone()),
+            None => state.running.remove(&uid),
+        };
+        let freed = before.is_some_and(|before| {
+            let after = entry.as_ref();
+            let key_is_free = before.key.is_some() && after.is_none_or(|after| after.key != before.key);
+            key_is_free || after.map_or(0, |after| after.seats.len()) < before.seats.len()
+        });
+        if freed {
+            self.wake_next(&state);
+        }
+    }
+
+    /// The Workflow wants nothing any more.
+    pub fn withdraw(&self, uid: &str) {
+        let mut state = self.state();
+        if !state.take_waiting(uid).is_empty() {
+            self.wake_next(&state);
+        }
+    }
+
+    /// How many ready stages a limit holds back.
+    pub fn waiting(&self) -> usize {
+        self.state().waiting.len()
+    }
+
+    /// The Workflow is gone.
+    pub fn forget(&self, uid: &str) {
+        let mut state = self.state();
+        state.take_waiting(uid);
+        for workflows in state.keyed.values_mut() {
+            workflows.remove(uid);
+        }
+        state.keyed.retain(|_, workflows| !workflows.is_empty());
+        state.running.remove(uid);
+        self.wake_next(&state);
+    }
+
+    /// A newer Workflow of the same key that takes the place of this one, by name.
+    pub fn superseded_by(&self, workflow: &Workflow) -> Option<String> {
+        let key = key(workflow)?;
+        let (uid, created) = (workflow.uid()?, created(workflow));
+        let state = self.state();
+        let newer = state.keyed.get(&key)?.iter().filter(|(other, keyed)| {
+            (keyed.created, *other) > (created, &uid) && keyed.when_taken == WhenTaken::CancelOlder
+        });
+        newer
+            .max_by_key(|(other, keyed)| (keyed.created, (*other).clone()))
+            .map(|(_, keyed)| keyed.name.clone())
+    }
+
+    fn wake_next(&self, state: &State) {
+        if state.waiting.is_empty() {
+            return;
+        }
+        let now = Moment::now();
+        let running = state.running_without("", &[]);
+        let candidates = state.waiting.values().map(|waiter| &waiter.candidate);
+        let ordered = admit::order(candidates, &running, now, &self.settings);
+        let (picks, _) = admit::admit(&ordered, &running, &self.settings);
+        for pick in picks {
+            if let Some(waiter) = state.waiting.get(&pick.place) {
+                let _ = self.wake.unbounded_send(waiter.workflow.clone());
+            }
+        }
+    }
+
+    /// Wakes those whose place in the queue is another than they were told, for ever.
+    pub async fn tell(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TELL).await;
+            self.tell_once(Moment::now());
+        }
+    }
+
+    fn tell_once(&self, now: Moment) {
+        let state = self.state();
+        let running = state.running_without("", &[]);
+        let candidates = state.waiting.values().map(|waiter| &waiter.candidate);
+        let ordered = admit::order(candidates, &running, now, &self.settings);
+        let (_, obstacles) = admit::admit(&ordered, &running, &self.settings);
+        let held = ordered.iter().filter_map(|candidate| {
+            let obstacle = obstacles.get(&candidate.place)?;
+            Some((&candidate.place, obstacle))
+        });
+        for (ahead, (place, obstacle)) in held.enumerate() {
+            let text = admit::held(obstacle, ahead);
+            if let Some(waiter) = state.waiting.get(place)
+                && waiter
+                    .told
+                    .as_ref()
+                    .is_none_or(|(told, at)| *told != text && !is_fresh(*at, now))
+            {
+                let _ = self.wake.unbounded_send(waiter.workflow.clone());
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes out what a Workflow waits for, with what it was told.
+    fn take_waiting(&mut self, uid: &str) -> Vec<(Place, Option<(String, Moment)>)> {
+        let first = Place {
+            workflow_uid: uid.to_owned(),
+            stage: String::new(),
+        };
+        let places: Vec<Place> = self
+            .waiting
+            .range(first..)
+            .map(|(place, _)| place.clone())
+            .take_while(|place| place.workflow_uid == uid)
+            .collect();
+        places
+            .into_iter()
+            .filter_map(|place| {
+                let waiter = self.waiting.remove(&place)?;
+                Some((place, waiter.told))
+            })
+            .collect()
+    }
+
+    fn running_without(&self, uid: &str, frees: &[String]) -> Running {
+        let mut running = Running::default();
+        for (of, entry) in &self.running {
+            let seats = entry
+                .seats
+                .iter()
+                .filter(|(stage, _)| of != uid || !frees.contains(stage));
+            running.seats.extend(seats.map(|(_, seat)| seat.clone()));
+            if let Some(key) = &entry.key {
+                running.keys.insert(key.clone(), of.clone());
+            }
+        }
+        running
+    }
+
+    /// A new Workflow that cancels older ones wakes them.
+    fn note_key(&mut self, workflow: &Workflow, wake: &UnboundedSender<ObjectRef<Guarded>>) {
+        let (Some(key), Some(uid)) = (key(workflow), workflow.uid()) else {
+            return;
+        };
+        let over = workflow
+            .status
+            .as_ref()
+            .is_some_and(|status| status.phase.is_terminal());
+        let workflows = self.keyed.entry(key).or_default();
+        if over {
+            workflows.remove(&uid);
+            return;
+        }
+        let when_taken = workflow
+            .spec
+            .concurrency
+            .as_ref()
+            .map(|concurrency| concurrency.when_taken)
+            .unwrap_or_default();
+        let keyed = Keyed {
+            name: workflow.name_any(),
+            created: created(workflow),
+            when_taken,
+            workflow: children::reference(workflow),
+        };
+        if workflows.insert(uid.clone(), keyed).is_none() && when_taken == WhenTaken::CancelOlder {
+            for other in workflows.iter().filter(|(other, _)| **other != uid) {
+                let _ = wake.unbounded_send(other.1.workflow.clone());
+            }
+        }
+    }
+}
+
+fn is_fresh(told: Moment, now: Moment) -> bool {
+    u128::from(now.millis_since(told)) < TELL.as_millis()
+}
+
+fn created(workflow: &Workflow) -> Moment {
+    workflow
+        .creation_timestamp()
+        .map_or_else(Moment::now, |time| Moment::new(time.0))
+}
+
+fn key(workflow: &Workflow) -> Option<(String, String)> {
+    let concurrency = workflow.spec.concurrency.as_ref()?;
+    Some((workflow.namespace()?, concurrency.key.clone()))
+}
+
+/// None: it takes up nothing.
+fn entry(workflow: &Workflow, run: Option<&Run>) -> Option<Entry> {
+    let status = workflow
+        .status
+        .as_ref()
+        .filter(|status| !status.phase.is_terminal())?;
+    let namespace = workflow.namespace()?;
+    let running = status
+        .stages
+        .iter()
+        .filter(|stage| stage.phase == StagePhase::Running);
+    let seats: BTreeMap<String, Seat> = running
+        .filter_map(|stage| {
+            let pinned = run?.stage(&stage.name)?;
+            Some((stage.name.clone(), seat(&namespace, pinned)))
+        })
+        .collect();
+    let key = key(workflow).filter(|_| has_begun(status));
+    (!seats.is_empty() || key.is_some()).then_some(Entry { seats, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const START: &str = "2026-11-01T10:00:00Z";
+
+    fn now(seconds: u64) -> Moment {
+        let start: Moment = serde_json::from_value(json!(START)).unwrap();
+        start.plus_seconds(seconds)
+    }
+
+    fn run() -> Run {
+        serde_json::from_value(json!({
+            "template": "t", "project": {"name": "p", "description": "", "requirements": ["x"]}, "priority": "medium",
+            "stages": [{
+                "name": "work", "needs": [], "phase": "Running", "timeoutSeconds": 1, "retries": 0, "payload": {},
+                "agent": {"name": "worker", "version": "", "command": ["x"], "env": [], "resources": {}},
+            }],
+        }))
+        .unwrap()
+    }
+
+    fn workflow(uid: &str, phase: &str, concurrency: &Value) -> Workflow {
+        serde_json::from_value(json!({
+            "apiVersion": "stagecraft.dev/v1alpha1", "kind": "Workflow",
+            "metadata": {"name": uid, "namespace": "here", "uid": uid, "creationTimestamp": START},
+            "spec": {"type": "echo", "concurrency": concurrency},
+            "status": {
+                "phase": if phase == "Succeeded" { "Completed" } else { "Running" }, "run": 1,
+                "stages": [{"name": "work", "phase": phase, "run": 1, "attempt": u8::from(phase != "Pending"),
+                            "startedAt": (phase != "Pending").then_some(START)}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn want(uid: &str, since: u64) -> Candidate {
+        Candidate {
+            place: Place {
+                workflow_uid: uid.to_owned(),
+                stage: "work".to_owned(),
+            },
+            seat: seat("here", &run().stages[0]),
+            priority: stagecraft_api::workflow::Priority::Medium,
+            since: now(since),
+            agent_limit: None,
+            key: None,
+        }
+    }
+
+    fn admission(limit: usize) -> (Admission, UnboundedReceiver<ObjectRef<Guarded>>) {
+        let (wake, woken) = unbounded();
+        let settings = Settings {
+            max_running_stages: Some(limit),
+            ..Settings::default()
+        };
+        (Admission::new(settings, wake), woken)
+    }
+
+    fn woken(receiver: &mut UnboundedReceiver<ObjectRef<Guarded>>) -> Vec<String> {
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|reference| reference.name)
+            .collect()
+    }
+
+    fn is_granted(decided: &admit::Admission) -> bool {
+        matches!(decided, admit::Admission::Decided { granted, .. } if granted.contains("work"))
+    }
+
+    fn told(decided: &admit::Admission) -> String {
+        match decided {
+            admit::Admission::Decided { held, .. } => held["work"].clone(),
+            admit::Admission::Unasked => String::new(),
+        }
+    }
+
+    #[test]
+    fn a_seat_that_gets_free_wakes_whoever_is_next_and_nobody_else() {
+        let (admission, mut receiver) = admission(1);
+        let none = json!(null);
+        admission.note(&workflow("a", "Running", &none), Some(&run()));
+        for (uid, since) in [("c", 2), ("b", 1)] {
+            let decided =
+                admission.decide(&workflow(uid, "Pending", &none), &[want(uid, since)], &[], now(5));
+            assert!(!is_granted(&decided), "{decided:?}");
+        }
+        assert!(woken(&mut receiver).is_empty());
+        admission.note(&workflow("a", "Succeeded", &none), Some(&run()));
+        assert_eq!(woken(&mut receiver), ["b"]);
+        let out_of_turn = admission.decide(&workflow("c", "Pending", &none), &[want("c", 2)], &[], now(6));
+        assert!(!is_granted(&out_of_turn), "the seat is b's");
+        let decided = admission.decide(&workflow("b", "Pending", &none), &[want("b", 1)], &[], now(6));
+        assert!(is_granted(&decided));
+        admission.withdraw("b");
+        assert_eq!(woken(&mut receiver), ["c"], "b went away instead");
+        admission.forget("c");
+        assert!(woken(&mut receiver).is_empty());
+    }
+
+    #[test]
+    fn a_stage_that_follows_upon_another_of_its_workflow_takes_its_seat() {
+        let (admission, _receiver) = admission(1);
+        let flow = workflow("a", "Running", &json!(null));
+        admission.note(&flow, Some(&run()));
+        let next = [want("a", 1)];
+        assert!(!is_granted(&admission.decide(&flow, &next, &[], now(1))));
+        assert!(is_granted(&admission.decide(
+            &flow,
+            &next,
+            &["work".to_owned()],
+            now(1)
+        )));
+    }
+
+    #[test]
+    fn a_place_in_the_queue_is_told_again_after_half_a_minute_and_only_when_it_changed() {
+        let (admission, mut receiver) = admission(0);
+        let none = json!(null);
+        let decide = |uid: &str, since: u64, at: u64| {
+            told(&admission.decide(
+                &workflow(uid, "Pending", &none),
+                &[want(uid, since)],
+                &[],
+                now(at),
+            ))
+        };
+        decide("a", 0, 0);
+        assert!(decide("b", 1, 0).ends_with("among the first 10"));
+        admission.withdraw("a");
+        assert!(
+            decide("b", 1, 29).ends_with("among the first 10"),
+            "it was told just now"
+        );
+        admission.tell_once(now(29));
+        assert!(woken(&mut receiver).is_empty());
+        admission.tell_once(now(31));
+        assert_eq!(woken(&mut receiver), ["b"]);
+        assert!(decide("b", 1, 31).ends_with("next"));
+        admission.tell_once(now(90));
+        assert!(woken(&mut receiver).is_empty(), "nothing changed");
+    }
+
+    #[test]
+    fn a_newer_workflow_of_a_key_takes_the_place_of_older_ones_when_it_says_so() {
+        let (admission, mut receiver) = admission(9);
+        let (queue, cancel) = (
+            json!({"key": "k"}),
+            json!({"key": "k", "whenTaken": "cancelOlder"}),
+        );
+        let mut old = workflow("old", "Running", &cancel);
+        admission.note(&old, Some(&run()));
+        let mut new = workflow("new", "Pending", &queue);
+        new.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-01T10:00:05Z")).unwrap();
+        admission.note(&new, Some(&run()));
+        assert_eq!(admission.superseded_by(&old), None, "the newer one waits");
+        let mut newest = workflow("newest", "Pending", &cancel);
+        newest.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-01T10:00:09Z")).unwrap();
+        admission.note(&newest, Some(&run()));
+        assert_eq!(woken(&mut receiver), ["new", "old"]);
+        for older in [&old, &new] {
+            assert_eq!(admission.superseded_by(older), Some("newest".to_owned()));
+        }
+        assert_eq!(admission.superseded_by(&newest), None);
+        let mut keyed = want("newest", 9);
+        keyed.key = Some("k".to_owned());
+        let wants = [keyed];
+        assert!(
+            !is_granted(&admission.decide(&newest, &wants, &[], now(10))),
+            "old has not ended"
+        );
+        old.status = workflow("old", "Succeeded", &cancel).status;
+        admission.note(&old, Some(&run()));
+        assert_eq!(woken(&mut receiver), ["newest"]);
+        assert!(is_granted(&admission.decide(&newest, &wants, &[], now(10))));
+    }
+}
