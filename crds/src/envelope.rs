@@ -82,4 +82,21 @@ pub struct WorkflowRef {
 pub struct Context {
     /// Outputs of the stages that succeeded so far, by name.
     pub previous_outputs: BTreeMap<String, Map<String, Value>>,
+    /// What is to be made better, when the work was sent back to this stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairTask>,
+}
+
+/// Work that was sent back.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairTask {
+    /// The stage that sent it back.
+    pub stage: String,
+    /// Which round this is, from 1.
+    pub round: u32,
+    /// Gates that failed and the first findings, in a sentence.
+    pub message: String,
+    /// What its checks found, as in its outputs.
+    pub findings: Vec<Value>,
 }

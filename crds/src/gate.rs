@@ -14,6 +14,27 @@ pub struct Gate {
     pub operator: Operator,
     /// What the metric is compared with, in the metric's own unit.
     pub threshold: f64,
+    /// What it means when it does not hold. Default: blocking.
+    #[serde(default, skip_serializing_if = "GateSeverity::is_blocking")]
+    pub severity: GateSeverity,
+}
+
+/// What it means when a gate does not hold.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum GateSeverity {
+    /// The stage has failed.
+    #[default]
+    Blocking,
+    /// It is told, and the stage goes on.
+    Warning,
+}
+
+impl GateSeverity {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_blocking(&self) -> bool {
+        *self == Self::Blocking
+    }
 }
 
 /// A comparison.
@@ -65,4 +86,14 @@ pub struct GateStatus {
     pub actual: Option<f64>,
     /// Whether the gate holds.
     pub passed: bool,
+    /// What it means when it does not. Default: blocking.
+    #[serde(default, skip_serializing_if = "GateSeverity::is_blocking")]
+    pub severity: GateSeverity,
+}
+
+impl GateStatus {
+    /// Whether the stage has failed for it.
+    pub fn blocks(&self) -> bool {
+        !self.passed && self.severity == GateSeverity::Blocking
+    }
 }

@@ -8,7 +8,7 @@ use crate::agent::{AgentResources, EnvironmentVariable, Permission, WorkspaceAcc
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::status::WorkflowPhase;
-use crate::template::StageInput;
+use crate::template::{Repair, StageInput};
 use crate::workflow::Priority;
 
 /// Entry of the ConfigMap that holds the run as JSON.
@@ -69,6 +69,8 @@ pub struct RunStage {
     pub payload_schema: Option<Map<String, Value>>,
     #[serde(default)]
     pub gates: Vec<Gate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Repair>,
     #[serde(default)]
     pub inputs: Vec<StageInput>,
     pub agent: RunAgent,

@@ -178,6 +178,10 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub run: u32,
 
+    /// Rounds of repair in this run that this stage was part of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub round: u32,
+
     /// Number of the latest attempt; 0 before the first. Never used twice, not in a later run either.
     #[serde(default)]
     pub attempt: u32,
@@ -245,6 +249,10 @@ pub struct StageStatus {
     #[schemars(length(max = 12))]
     pub gates: Vec<GateStatus>,
 
+    /// What this stage judged when it last sent the work back to be repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairStatus>,
+
     /// What the agent's container took in the latest attempt that reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -257,6 +265,20 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
     pub history: Vec<AttemptSummary>,
+}
+
+/// Work that was sent back to be repaired. What was found stands in the stage's gates and outputs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepairStatus {
+    /// How often it was sent back in this run.
+    pub round: u32,
+    /// Digest of the gates and findings.
+    pub digest: Digest,
+    /// The commit that was judged. 40 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub commit: Option<String>,
 }
 
 /// What a container took of the machine.

@@ -133,11 +133,30 @@ pub struct StageSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["metric".into()]))]
     pub gates: Vec<Gate>,
 
+    /// Where the work goes back to when a gate of this stage failed. Default: nowhere; the stage has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Repair>,
+
     /// Artifacts of earlier stages that the agent finds below the directory STAGECRAFT_INPUTS, as STAGE/ARTIFACT. Each such
     /// stage must be among those that this one needs, directly or not. Default: none. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub inputs: Vec<StageInput>,
+}
+
+/// Sends work that is not good enough back to the stage that can make it better, with what was found.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Repair {
+    /// The stage that works on it once more, one that is needed, directly or not. It and all that follows upon it run anew; its agent
+    /// finds in the task under `context.repair` what was found, and expressions of its payload read it as `repair`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub stage: String,
+
+    /// Most rounds, from 1 to 10. It ends sooner when a round changes neither the work nor what is found. Default: 3.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 10))]
+    pub max_rounds: u32,
 }
 
 /// An artifact of an earlier stage.

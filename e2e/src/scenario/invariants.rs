@@ -68,7 +68,10 @@ fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) 
                 after.revision
             ));
         }
-        if stage.phase.is_terminal() && later.whole != stage.whole && later.run <= stage.run {
+        if stage.phase.is_terminal()
+            && later.whole != stage.whole
+            && (later.run, later.round) <= (stage.run, stage.round)
+        {
             broken.push(format!(
                 "I3: stage {} of {} had ended and changed at revision {}",
                 stage.name, after.name, after.revision
@@ -83,14 +86,14 @@ fn never_backwards(before: &Version, after: &Version, broken: &mut Vec<String>) 
     }
 }
 
-fn place(stage: &StageSeen) -> (u32, u32, u8) {
+fn place(stage: &StageSeen) -> (u32, u32, u32, u8) {
     let phase = match stage.phase {
         StagePhase::Pending => 0,
         StagePhase::Running => 1,
         StagePhase::Waiting => 2,
         StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => 3,
     };
-    (stage.run, stage.attempt, phase)
+    (stage.run, stage.round, stage.attempt, phase)
 }
 
 /// I3, I7: a Workflow that ended is not written any more, but by a new run.
@@ -161,6 +164,7 @@ mod tests {
         StageSeen {
             name: name.into(),
             run: 1,
+            round: 0,
             attempt,
             phase,
             whole: json!({"attempt": attempt, "phase": phase}),

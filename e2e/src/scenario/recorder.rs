@@ -45,6 +45,7 @@ pub struct Version {
 pub struct StageSeen {
     pub name: String,
     pub run: u32,
+    pub round: u32,
     pub attempt: u32,
     pub phase: StagePhase,
     pub whole: Value,
@@ -179,6 +180,7 @@ fn stage(value: &Value) -> StageSeen {
     StageSeen {
         name: field(value, "name").unwrap_or_default(),
         run: field(value, "run").unwrap_or_default(),
+        round: field(value, "round").unwrap_or_default(),
         attempt: field(value, "attempt").unwrap_or_default(),
         phase: field(value, "phase").unwrap_or_default(),
         whole: value.clone(),

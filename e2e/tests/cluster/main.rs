@@ -16,6 +16,7 @@ mod history;
 mod kills;
 mod log_lines;
 mod owner;
+mod repairs;
 mod tokens;
 mod when_images_cannot_be_pulled;
 mod when_no_registry_is_set;

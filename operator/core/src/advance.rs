@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::condition::Reason;
 use stagecraft_api::error::{StructuredError, one_line, truncate};
+use stagecraft_api::failure::FailureClass;
 use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::{Run, RunStage};
@@ -15,7 +16,7 @@ use stagecraft_api::status::{
 use crate::ending::{Part, main_ending, whole_ending};
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Next, count, next};
-use crate::gate::{gate_failure, judge_gates};
+use crate::gate::{gate_failure, gate_warnings, judge_gates};
 use crate::judge::{Verdict, judge};
 use crate::merge::without_nulls;
 use crate::observation::{Observation, ResultEvidence};
@@ -209,10 +210,17 @@ impl Draft<'_> {
         }
         stage.phase = StagePhase::Succeeded;
         stage.finished_at = Some(now);
-        stage.message = if stage.attempt == 1 {
+        let which = if stage.attempt == 1 {
             "succeeded".to_owned()
         } else {
             format!("succeeded in attempt {}", stage.attempt)
+        };
+        stage.message = match gate_warnings(&stage.gates) {
+            Some(warnings) => truncate(
+                &format!("{which}, with warnings: {warnings}"),
+                limit::MESSAGE_BYTES,
+            ),
+            None => which,
         };
         stage.workspace = workspace.or(inherited);
         stage.error = None;
@@ -248,13 +256,28 @@ impl Draft<'_> {
         let surplus = stage.history.len().saturating_sub(limit::HISTORY);
         stage.history.drain(..surplus);
         let what = failed_message(stage.attempt, &error);
-        let message = match next(&error, stage, run, &key, settings) {
+        let next = next(&error, stage, run, &key, settings);
+        let mut in_vain = String::new();
+        if next == Next::GiveUp
+            && FailureClass::of(&error) == FailureClass::WrongResult
+            && let Some(repair) = &run.repair
+        {
+            self.ended.push(key.clone());
+            match self.send_back(run, repair, &error) {
+                Ok(()) => return,
+                Err(why) => in_vain = format!("{why}; "),
+            }
+        }
+        let Some(stage) = self.stage_mut(&run.name) else {
+            return;
+        };
+        let message = match next {
             Next::GiveUp => {
                 stage.phase = StagePhase::Failed;
                 stage.finished_at = Some(now);
                 match &error.suggested_action {
-                    Some(action) => format!("{what}; {action}"),
-                    None => what.clone(),
+                    Some(action) => format!("{in_vain}{what}; {action}"),
+                    None => format!("{in_vain}{what}"),
                 }
             }
             Next::Retry { after_millis } => {
@@ -266,7 +289,9 @@ impl Draft<'_> {
         };
         stage.message = truncate(&one_line(&message), limit::MESSAGE_BYTES);
         stage.error = Some(error);
-        self.ended.push(key.clone());
+        if !self.ended.contains(&key) {
+            self.ended.push(key.clone());
+        }
         self.notice(key, true, "AttemptFailed", &format!("stage {}: {what}", run.name));
     }
 

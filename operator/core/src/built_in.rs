@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value};
 use stagecraft_api::agent::{AgentResources, AgentSpec, Permission, Requirement, WorkspaceAccess};
 use stagecraft_api::failure::RetryPolicy;
-use stagecraft_api::gate::{Gate, Operator};
+use stagecraft_api::gate::{Gate, GateSeverity, Operator};
 use stagecraft_api::payload::{
     DeploymentPayload, E2ePayload, EchoPayload, IntegrationPayload, ScaffoldPayload, ValidationPayload,
 };
@@ -119,6 +119,7 @@ fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
         retry_policy: RetryPolicy::default(),
         payload: Map::new(),
         gates: Vec::new(),
+        repair: None,
         inputs: Vec::new(),
     }
 }
@@ -190,5 +191,6 @@ fn gate(metric: &str, operator: Operator, threshold: f64) -> Gate {
         metric: metric.to_owned(),
         operator,
         threshold,
+        severity: GateSeverity::Blocking,
     }
 }

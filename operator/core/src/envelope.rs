@@ -11,6 +11,7 @@ use stagecraft_api::run::{INITIALIZE, Run, RunStage};
 use stagecraft_api::status::{StagePhase, StageStatus, WorkspaceRef};
 
 use crate::observation::Identity;
+use crate::repair;
 
 /// The envelope for the attempt that `stages` licenses for `stage`, licensed at `now`.
 pub fn envelope(
@@ -45,7 +46,10 @@ pub fn envelope(
         timeout_seconds: stage.timeout_seconds,
         created_at: now,
         deadline: now.plus_seconds(stage.timeout_seconds.into()),
-        context: Context { previous_outputs },
+        context: Context {
+            previous_outputs,
+            repair: repair::task(stage, run, stages),
+        },
         project: run.project.clone(),
         workspace: workspace(stage, run, stages),
         workspace_access: stage.agent.workspace,

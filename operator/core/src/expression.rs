@@ -13,13 +13,14 @@ use cel::{Context, Env};
 use serde_json::{Map, Value, json};
 use stagecraft_api::error::truncate;
 use stagecraft_api::limit;
-use stagecraft_api::run::INITIALIZE;
+use stagecraft_api::run::{INITIALIZE, Run, RunStage};
 use stagecraft_api::status::{StageStatus, WorkflowStatus};
 
 use crate::observation::Identity;
+use crate::repair;
 
 /// What expressions can name.
-const VARIABLES: [&str; 3] = ["parameters", "stages", "workflow"];
+const VARIABLES: [&str; 4] = ["parameters", "repair", "stages", "workflow"];
 /// Deepest nesting of an expression.
 const DEPTH: usize = 48;
 
@@ -165,8 +166,8 @@ fn named_field(expr: &Expr) -> Option<(&str, &str)> {
     }
 }
 
-/// Everything that expressions of a Workflow can see.
-pub(crate) fn scope(identity: &Identity, parameters: &Map<String, Value>, status: &WorkflowStatus) -> Value {
+/// Everything that expressions of one stage can see.
+pub(crate) fn scope(identity: &Identity, run: &Run, stage: &RunStage, status: &WorkflowStatus) -> Value {
     let ended = |stage: &&StageStatus| stage.phase.is_terminal() && stage.name != INITIALIZE;
     let stages: Map<String, Value> = status
         .stages
@@ -184,8 +185,13 @@ pub(crate) fn scope(identity: &Identity, parameters: &Map<String, Value>, status
         })
         .collect();
     let ending = status.ending.as_ref().map_or("", |ending| ending.phase.as_str());
+    let repair = match repair::task(stage, run, &status.stages) {
+        Some(task) => json!(task),
+        None => json!({"stage": "", "round": 0, "message": "", "findings": []}),
+    };
     json!({
-        "parameters": parameters,
+        "parameters": run.parameters,
+        "repair": repair,
         "stages": stages,
         "workflow": {"name": identity.name, "namespace": identity.namespace, "ending": ending},
     })

@@ -25,10 +25,21 @@ pub(crate) fn judge_gates(gates: &[Gate], metrics: &BTreeMap<String, f64>) -> Ve
             operator: gate.operator,
             threshold: gate.threshold,
             actual,
+            severity: gate.severity,
             passed: actual.is_some_and(|actual| gate.operator.holds(actual, gate.threshold)),
         }
     });
     judged.collect()
+}
+
+/// The gates that do not hold and block nothing, as people read them.
+pub(crate) fn gate_warnings(gates: &[GateStatus]) -> Option<String> {
+    let failed: Vec<String> = gates
+        .iter()
+        .filter(|gate| !gate.passed && !gate.blocks())
+        .map(describe)
+        .collect();
+    (!failed.is_empty()).then(|| failed.join("; "))
 }
 
 /// Why the stage failed, if a gate did. The same work would be judged the same, so that no attempt can help.
@@ -37,7 +48,7 @@ pub(crate) fn gate_failure(
     gates: &[GateStatus],
     outputs: &Map<String, Value>,
 ) -> Option<StructuredError> {
-    let failed: Vec<String> = gates.iter().filter(|gate| !gate.passed).map(describe).collect();
+    let failed: Vec<String> = gates.iter().filter(|gate| gate.blocks()).map(describe).collect();
     if failed.is_empty() {
         return None;
     }
@@ -68,6 +79,7 @@ fn describe(gate: &GateStatus) -> String {
         threshold,
         actual,
         passed: _,
+        severity: _,
     } = gate;
     let wanted = format!("must be {} {threshold}", operator.as_str());
     match actual {
@@ -105,7 +117,7 @@ fn place(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use stagecraft_api::gate::Operator;
+    use stagecraft_api::gate::{GateSeverity, Operator};
 
     use super::*;
 
@@ -114,6 +126,7 @@ mod tests {
             metric: "linesCovered".into(),
             operator,
             threshold,
+            severity: GateSeverity::Blocking,
         }
     }
 

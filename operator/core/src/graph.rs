@@ -163,6 +163,26 @@ pub(crate) fn check_inputs(nodes: &[Node<'_>], violations: &mut Vec<Violation>) 
     }
 }
 
+/// Work goes back to a stage that it came from.
+pub(crate) fn check_repairs(nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
+    for node in nodes {
+        let Some(repair) = &node.stage.repair else {
+            continue;
+        };
+        let before = before(nodes, node);
+        if node.finally {
+            let remedy = "nothing goes back once the others are over: remove it";
+            violations.push(violation(node.field("repair"), &repair.stage, remedy));
+        } else if !before.contains(&repair.stage) {
+            let remedy = format!(
+                "work goes back to a stage that is needed, directly or not; {}",
+                choices(before.iter(), "this stage needs none")
+            );
+            violations.push(violation(node.field("repair.stage"), &repair.stage, remedy));
+        }
+    }
+}
+
 /// Names of all stages that are over when this one starts: what it needs, directly or not, and in `finally` all the others. In a
 /// cycle it needs itself too.
 pub(crate) fn before(nodes: &[Node<'_>], node: &Node<'_>) -> BTreeSet<String> {

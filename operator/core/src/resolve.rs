@@ -11,7 +11,7 @@ use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
 
-use crate::graph::{Node, check_graph, check_inputs, nodes};
+use crate::graph::{Node, check_graph, check_inputs, check_repairs, nodes};
 use crate::parameters::{check_references, check_when, resolve_parameters};
 use crate::schema::{Mismatch, check};
 use crate::size::{check_run, check_spec};
@@ -90,6 +90,7 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
         check_overrides(&spec.stages, &nodes, &mut violations);
         check_graph(&nodes, &mut violations);
         check_inputs(&nodes, &mut violations);
+        check_repairs(&nodes, &mut violations);
         let parameters = resolve_parameters(spec, template, &mut violations);
         (
             parameters,
@@ -309,6 +310,7 @@ fn resolve_stage<'a>(
         payload,
         payload_schema: None,
         gates,
+        repair: stage.repair.clone(),
         inputs: stage.inputs.clone(),
         agent: run_agent(agent_name, agent, catalog.own_agents.contains(agent_name)),
     };

@@ -181,7 +181,7 @@ impl Draft<'_> {
                 let Some(when) = when.filter(|_| pending) else {
                     continue;
                 };
-                match holds(when, &self.scope()) {
+                match holds(when, &self.scope(&name)) {
                     Ok(true) => {}
                     Ok(false) => {
                         self.skip(&name, when);
@@ -200,8 +200,11 @@ impl Draft<'_> {
         }
     }
 
-    fn scope(&self) -> Value {
-        scope(&self.observation.identity, &self.run.parameters, &self.status)
+    fn scope(&self, name: &str) -> Value {
+        let stage = self.run.stage(name);
+        stage.map_or(Value::Null, |stage| {
+            scope(&self.observation.identity, self.run, stage, &self.status)
+        })
     }
 
     fn skip(&mut self, name: &str, when: &str) {
@@ -246,7 +249,7 @@ impl Draft<'_> {
         let now = self.observation.now;
         let workflow = self.observation.identity.name.as_str();
         let Some(run) = self.run.stage(name) else { return };
-        let payload = match payload(run, &self.scope()) {
+        let payload = match payload(run, &self.scope(name)) {
             Ok(payload) => payload,
             Err(error) => return self.fail_to_start(name, "ReferenceFailed", &error),
         };

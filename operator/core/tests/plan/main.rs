@@ -12,6 +12,7 @@ mod judge;
 mod outcome;
 mod owner;
 mod plan;
+mod repair;
 mod resolve;
 mod size;
 mod summary;

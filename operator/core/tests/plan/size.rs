@@ -138,6 +138,8 @@ fn check_texts(stage: &StageStatus) {
         phase: _,
         run: _,
         failed_by: _,
+        round: _,
+        repair: _,
         agent,
         attempt: _,
         failures: _,

@@ -109,7 +109,8 @@ impl Ledger {
         let name = &old.name;
         self.promise(
             new.attempt >= old.attempt
-                && (new.run, new.attempt, rank(new.phase)) >= (old.run, old.attempt, rank(old.phase)),
+                && (new.run, new.round, new.attempt, rank(new.phase))
+                    >= (old.run, old.round, old.attempt, rank(old.phase)),
             &format!("I2: stage {name} went backwards"),
         );
         self.promise(
@@ -117,7 +118,7 @@ impl Ledger {
             &format!("I1: stage {name} skipped an attempt"),
         );
         self.promise(
-            !old.phase.is_terminal() || old == new || new.run > old.run,
+            !old.phase.is_terminal() || old == new || (new.run, new.round) > (old.run, old.round),
             &format!("I3: stage {name} changed after its end"),
         );
         self.promise(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stagecraft_api::attempt::AttemptKey;
+use stagecraft_api::failure::GATE_FAILED;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::status::{AttemptSummary, StagePhase, StageStatus, WorkflowStatus};
@@ -338,7 +339,7 @@ fn check_results(observation: &Observation, after: &WorkflowStatus, world: &Worl
             let heeded = match stored.map(|result| &result.outcome) {
                 None => true,
                 Some(Outcome::Failed { error }) => error.code == attempt.code,
-                Some(Outcome::Succeeded { .. }) => false,
+                Some(Outcome::Succeeded { .. }) => attempt.code == GATE_FAILED,
             };
             world
                 .ledger

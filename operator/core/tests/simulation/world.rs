@@ -90,6 +90,12 @@ impl World {
             && let Some(last) = stages.last_mut()
         {
             last["when"] = json!("false");
+        } else if generator.one_in(3)
+            && stages.len() > 1
+            && let Some(last) = stages.last_mut().filter(|last| last["needs"] != json!([]))
+        {
+            last["gates"] = json!([{"metric": "good", "operator": ">=", "threshold": 2}]);
+            last["repair"] = json!({"stage": "a", "maxRounds": 2});
         }
         let finally = if generator.one_in(3) {
             vec![stage("y", &[]), stage("z", &["y"])]
@@ -208,13 +214,14 @@ impl World {
             return Reply::Refused;
         }
         *granted = key.attempt;
+        let good_enough = u8::try_from(self.generator.below(4)).unwrap_or(0);
         let outcome = if good {
             Outcome::Succeeded {
                 summary: "done".to_owned(),
                 outputs: Map::from_iter([("by".to_owned(), json!(key.to_string()))]),
                 workspace: None,
                 artifacts: Vec::new(),
-                metrics: BTreeMap::new(),
+                metrics: BTreeMap::from([("good".to_owned(), f64::from(good_enough))]),
             }
         } else {
             Outcome::Failed {

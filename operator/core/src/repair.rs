@@ -1,0 +1,158 @@
+//! Work that is not good enough goes back to the stage that can make it better, with what was found: a bounded number of rounds, and no
+//! further once a round changes nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use stagecraft_api::Digest;
+use stagecraft_api::envelope::RepairTask;
+use stagecraft_api::error::{StructuredError, one_line, truncate};
+use stagecraft_api::limit;
+use stagecraft_api::run::{Run, RunStage};
+use stagecraft_api::status::{RepairStatus, StagePhase, StageStatus};
+use stagecraft_api::template::Repair;
+
+use crate::accept::waits_for;
+use crate::advance::Draft;
+use crate::ending::Part;
+use crate::envelope::workspace;
+
+impl Draft<'_> {
+    /// Sends the work of a stage back whose gates failed, or says why that would be in vain.
+    pub(crate) fn send_back(
+        &mut self,
+        run: &RunStage,
+        repair: &Repair,
+        error: &StructuredError,
+    ) -> Result<(), String> {
+        let commit = workspace(run, self.run, &self.status.stages).map(|workspace| workspace.commit);
+        let Some(stage) = self.stage_mut(&run.name) else {
+            return Ok(());
+        };
+        let found = RepairStatus {
+            round: stage.repair.as_ref().map_or(0, |last| last.round) + 1,
+            digest: Digest::of(
+                json!([stage.gates, stage.outputs.get("findings")])
+                    .to_string()
+                    .as_bytes(),
+            ),
+            commit,
+        };
+        in_vain(stage.repair.as_ref(), &found, repair)?;
+        let round = found.round;
+        let judged = StageStatus {
+            repair: Some(found),
+            ..stage.clone()
+        };
+        let what = format!(
+            "sent back to {} (round {round} of {}): {}",
+            repair.stage, repair.max_rounds, error.message
+        );
+        for name in following(self.run, &repair.stage) {
+            self.reset(&name, round);
+        }
+        if let Some(stage) = self.stage_mut(&run.name) {
+            // What was found is read until it is found anew.
+            stage.repair = judged.repair;
+            stage.summary = judged.summary;
+            stage.outputs = judged.outputs;
+            stage.artifacts = judged.artifacts;
+            stage.gates = judged.gates;
+            stage.usage = judged.usage;
+            stage.error = Some(error.clone());
+            stage.message = truncate(&one_line(&what), limit::MESSAGE_BYTES);
+        }
+        let key = self.key(&run.name, judged.attempt);
+        self.notice(key, true, "SentBack", &format!("stage {}: {what}", run.name));
+        Ok(())
+    }
+
+    fn reset(&mut self, name: &str, round: u32) {
+        let Some(pinned) = self.run.stage(name) else {
+            return;
+        };
+        let Some(stage) = self.stage_mut(name) else { return };
+        let before = std::mem::take(stage);
+        let runs = before.phase == StagePhase::Running;
+        let (job, attempt) = (before.job.clone(), before.attempt);
+        *stage = StageStatus {
+            name: before.name,
+            agent: before.agent,
+            run: before.run,
+            round,
+            attempt: before.attempt,
+            job: before.job,
+            history: before.history,
+            repair: before.repair,
+            message: waits_for(pinned),
+            ..StageStatus::default()
+        };
+        let key = self.key(name, attempt);
+        if runs && !self.ended.contains(&key) {
+            self.closes.push((job, key.clone()));
+            self.ended.push(key);
+        }
+    }
+}
+
+/// Why another round cannot help.
+fn in_vain(last: Option<&RepairStatus>, found: &RepairStatus, repair: &Repair) -> Result<(), String> {
+    let Some(last) = last else { return Ok(()) };
+    let rounds = last.round;
+    if rounds >= repair.max_rounds {
+        return Err(format!("{rounds} rounds of repair were not enough"));
+    }
+    if last.digest == found.digest {
+        return Err(format!(
+            "round {rounds} of repair changed nothing about what is found"
+        ));
+    }
+    if last.commit.is_some() && last.commit == found.commit {
+        return Err(format!("round {rounds} of repair left the work as it was"));
+    }
+    Ok(())
+}
+
+/// A stage and all that follows upon it, but for those of `finally`.
+fn following(run: &Run, from: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::from([from.to_owned()]);
+    loop {
+        let more: Vec<String> = run
+            .stages
+            .iter()
+            .filter(|stage| Part::Main.has(stage) && !found.contains(&stage.name))
+            .filter(|stage| stage.needs.iter().any(|need| found.contains(need)))
+            .map(|stage| stage.name.clone())
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// What a stage is to make better in its round.
+pub(crate) fn task(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<RepairTask> {
+    let find = |name: &str| stages.iter().find(|status| status.name == name);
+    let round = find(&stage.name)?.round;
+    let sender = run.stages.iter().find(|other| {
+        let goes_here = other
+            .repair
+            .as_ref()
+            .is_some_and(|repair| repair.stage == stage.name);
+        let asked = find(&other.name).and_then(|status| status.repair.as_ref());
+        goes_here && round > 0 && asked.is_some_and(|asked| asked.round == round)
+    })?;
+    let judged = find(&sender.name)?;
+    let findings = judged.outputs.get("findings").and_then(Value::as_array);
+    Some(RepairTask {
+        stage: sender.name.clone(),
+        round,
+        message: judged
+            .error
+            .as_ref()
+            .map(|error| error.message.clone())
+            .unwrap_or_default(),
+        findings: findings.cloned().unwrap_or_default(),
+    })
+}
