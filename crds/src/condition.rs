@@ -26,6 +26,8 @@ pub enum Reason {
     Limit,
     /// `spec.suspend` holds a ready stage back.
     Suspended,
+    /// A ready stage waits for a person.
+    AwaitingApproval,
     /// Nothing runs yet.
     Pending,
     /// Every stage succeeded.
@@ -47,6 +49,7 @@ impl Reason {
             Self::Backoff => "Backoff",
             Self::Limit => "Limit",
             Self::Suspended => "Suspended",
+            Self::AwaitingApproval => "AwaitingApproval",
             Self::Pending => "Pending",
             Self::Completed => "Completed",
             Self::Failed => "Failed",

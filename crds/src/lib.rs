@@ -1,11 +1,13 @@
 //! All that two Stagecraft processes agree on: the custom resources, the task envelope and its result, the
 //! gateway's HTTP protocol, and the one place that derives names and keys.
 //!
-//! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`provider`]), then what travels
+//! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`approval`], [`provider`]), then what travels
 //! ([`run`], [`envelope`], [`payload`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`error`], [`name`], [`label`],
 //! [`condition`], [`moment`], [`digest`]).
 
 pub mod agent;
+#[expect(clippy::duplicated_attributes, reason = "printed columns have types alike")]
+pub mod approval;
 pub mod attempt;
 pub mod condition;
 pub mod digest;
@@ -28,6 +30,7 @@ pub mod template;
 pub mod workflow;
 
 pub use agent::{Agent, AgentSpec};
+pub use approval::{Approval, ApprovalSpec};
 pub use attempt::AttemptKey;
 pub use digest::Digest;
 pub use error::{Category, Severity, StructuredError};
@@ -51,5 +54,6 @@ pub fn custom_resource_definitions()
         WorkflowTemplate::crd(),
         Agent::crd(),
         ModelProvider::crd(),
+        Approval::crd(),
     ]
 }

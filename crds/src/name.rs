@@ -32,6 +32,16 @@ pub fn deployer(workflow: &str, uid: &str) -> String {
     format!("{}-deployer-{}", part(workflow, 40), short_hash(uid))
 }
 
+/// Name of the Approval of one stage; `question` tells it from others of the stage.
+pub fn approval(workflow: &str, stage: &str, question: &str) -> String {
+    format!(
+        "{}-{}-{}",
+        part(workflow, 32),
+        part(stage, 16),
+        short_hash(question)
+    )
+}
+
 /// Trace id of a Workflow: its UID without dashes is a valid W3C trace id, and needs no memory.
 pub fn trace_id(workflow_uid: &str) -> String {
     workflow_uid.chars().filter(char::is_ascii_hexdigit).collect()

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::agent::{AgentResources, EnvironmentVariable, Permission, WorkspaceAccess};
+use crate::approval::StageApproval;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::status::WorkflowPhase;
@@ -58,6 +59,8 @@ pub struct RunStage {
     /// Whether it runs when the others are over.
     #[serde(default)]
     pub finally: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StageApproval>,
     pub phase: WorkflowPhase,
     pub timeout_seconds: u32,
     pub retries: u32,

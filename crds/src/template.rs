@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::approval::StageApproval;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::schema::{free_object, free_value};
@@ -102,6 +103,10 @@ pub struct StageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
+
+    /// That a person has to agree or answer before this stage starts. Default: nobody has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StageApproval>,
 
     /// What `status.phase` of the Workflow says while this stage works. Default: Running.
     #[serde(default = "running")]

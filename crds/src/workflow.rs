@@ -86,6 +86,12 @@ pub struct WorkflowSpec {
     #[serde(default)]
     pub priority: Priority,
 
+    /// Who asks for the Workflow: the name of the user who creates it, as `kubectl auth whoami` says it. Templates that forbid
+    /// self-approval need it. Default: nobody says so. At most 253 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub requested_by: Option<String>,
+
     /// Lets one Workflow of a key run at a time. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,

@@ -10,7 +10,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::WorkflowStatus;
-use stagecraft_api::{AttemptKey, Moment, Workflow, name};
+use stagecraft_api::{Approval, ApprovalSpec, AttemptKey, Moment, Workflow, label, name};
 use stagecraft_core::envelope::{run_digest, run_text};
 use stagecraft_core::merge::merge_patch;
 use stagecraft_core::plan::{Action, Notice, Plan};
@@ -31,6 +31,8 @@ pub enum ApplyError {
     Close { name: String, source: kube::Error },
     #[error("the Workflow, whose time to live is over, could not be deleted")]
     Delete(#[source] kube::Error),
+    #[error("the Approval could not be created")]
+    Ask(#[source] kube::Error),
     #[error("a value could not be encoded")]
     Encode(#[from] serde_json::Error),
     #[error("the Workflow has no namespace")]
@@ -80,6 +82,7 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
             Action::Close { job, key } => closed = close(context, workflow, &job, &key).await.and(closed),
             Action::Acknowledge(key) => accounted.push(key),
             Action::Record(notice) => notices.push(notice),
+            Action::Ask { name, request } => ask(context, current, &name, *request).await?,
             Action::Delete => delete(context, current).await?,
         }
     }
@@ -106,9 +109,9 @@ async fn pin(context: &Context, workflow: &Workflow, run: &Run) -> Result<(), Ap
         "metadata": {
             "name": name::run(&workflow.name_any(), &uid),
             "labels": {
-                stagecraft_api::label::MANAGED_BY: stagecraft_api::label::MANAGED_BY_VALUE,
-                stagecraft_api::label::WORKFLOW: workflow.name_any(),
-                stagecraft_api::label::WORKFLOW_UID: uid,
+                label::MANAGED_BY: label::MANAGED_BY_VALUE,
+                label::WORKFLOW: workflow.name_any(),
+                label::WORKFLOW_UID: uid,
             },
             "ownerReferences": [workflow.controller_owner_ref(&())],
         },
@@ -189,6 +192,37 @@ async fn store(
             outcome("failed");
             Err(ApplyError::Store(error))
         }
+    }
+}
+
+/// Asks a person. That the Approval is there already means that an earlier try got this far.
+async fn ask(
+    context: &Context,
+    workflow: &Workflow,
+    name: &str,
+    request: ApprovalSpec,
+) -> Result<(), ApplyError> {
+    let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
+    let mut approval = Approval::new(name, request);
+    approval.metadata.labels = Some(
+        [
+            (label::MANAGED_BY, label::MANAGED_BY_VALUE.to_owned()),
+            (label::WORKFLOW, workflow.name_any()),
+            (label::WORKFLOW_UID, workflow.uid().unwrap_or_default()),
+            (label::STAGE, approval.spec.stage.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
+    );
+    approval.metadata.owner_references = workflow.controller_owner_ref(&()).map(|owner| vec![owner]);
+    let api: Api<Approval> = Api::namespaced(context.client.clone(), &namespace);
+    match api.create(&PostParams::default(), &approval).await {
+        Ok(created) => {
+            context.approvals.note(&created);
+            Ok(())
+        }
+        Err(kube::Error::Api(refusal)) if refusal.is_already_exists() => Ok(()),
+        Err(error) => Err(ApplyError::Ask(error)),
     }
 }
 

@@ -13,7 +13,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::run::Run;
-use stagecraft_api::{Digest, Moment, Workflow, name};
+use stagecraft_api::{Approval, Digest, Moment, Workflow, name};
 use stagecraft_core::observation::RunEvidence;
 use stagecraft_core::{Observation, Plan, Settings, plan};
 
@@ -44,6 +44,7 @@ pub struct Context {
     pub deployer_cluster_role: String,
     pub jobs: Arc<Children<Job>>,
     pub pods: Arc<Children<Pod>>,
+    pub approvals: Arc<Children<Approval>>,
     pub agents: Agents,
     pub templates: Templates,
     pub store: Store<Guarded>,

@@ -14,6 +14,7 @@ use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Admission;
+use stagecraft_core::approval::ApprovalEvidence;
 use stagecraft_core::observation::{
     AttemptEvidence, Identity, JobEvidence, OpenJob, ResultEvidence, RunEvidence,
 };
@@ -66,11 +67,28 @@ pub async fn observe(
         attempts,
         open_jobs: open_jobs(context, &identity.uid),
         announced: context.results.of_workflow(&identity.uid),
+        approvals: approvals(context, &identity.uid),
         admission: Admission::Unasked,
         superseded_by: context.admission.superseded_by(workflow),
         identity,
         status,
     })
+}
+
+fn approvals(context: &Context, uid: &str) -> BTreeMap<String, ApprovalEvidence> {
+    let alive = context.approvals.all(uid);
+    let alive = alive
+        .iter()
+        .filter(|approval| approval.metadata.deletion_timestamp.is_none());
+    alive
+        .map(|approval| {
+            let evidence = ApprovalEvidence {
+                expires_at: approval.spec.expires_at,
+                decision: approval.spec.decision.clone(),
+            };
+            (approval.name_any(), evidence)
+        })
+        .collect()
 }
 
 fn identity(workflow: &Workflow) -> Result<Identity, ObserveError> {

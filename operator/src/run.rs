@@ -175,6 +175,8 @@ async fn lead(
     );
     watch_children(&client, jobs.clone(), wake.clone()).await?;
     watch_children(&client, pods.clone(), wake.clone()).await?;
+    let approvals = Arc::new(Children::default());
+    watch_children(&client, approvals.clone(), wake.clone()).await?;
 
     let results = Arc::new(Results::default());
     let admission = Arc::new(Admission::new(settings.clone(), wake.clone()));
@@ -193,6 +195,7 @@ async fn lead(
         deployer_cluster_role: arguments.deployer_cluster_role.clone(),
         jobs,
         pods,
+        approvals,
         agents,
         templates,
         store: workflows,

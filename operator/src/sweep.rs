@@ -96,6 +96,7 @@ pub async fn purge(context: &Context, uid: &str) {
     context.refusals.forget_workflow(uid);
     context.jobs.forget(uid);
     context.pods.forget(uid);
+    context.approvals.forget(uid);
     if let Err(error) = context.queue.purge(uid, &entries).await {
         tracing::debug!(
             uid,

@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod app_failures;
+mod approvals;
 mod apps;
 mod completion;
 mod concurrency;

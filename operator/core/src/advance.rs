@@ -22,6 +22,7 @@ use crate::merge::without_nulls;
 use crate::observation::{Observation, ResultEvidence};
 use crate::plan::{Action, Notice, Plan};
 use crate::put_away::put_away;
+use crate::repair::digest_of_findings;
 use crate::settings::Settings;
 use crate::summary;
 
@@ -38,6 +39,7 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
         closes: Vec::new(),
         ended: Vec::new(),
         started: Vec::new(),
+        asks: Vec::new(),
         stopped: None,
         end: None,
     };
@@ -67,6 +69,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) ended: Vec<AttemptKey>,
     /// Stages of which an attempt begins, with their payloads resolved.
     pub(crate) started: Vec<RunStage>,
+    /// Approvals that are to be created.
+    pub(crate) asks: Vec<Action>,
     /// How the stages ended when something ended them in this plan.
     pub(crate) stopped: Option<Ending>,
     /// How the Workflow ends in this plan, if it does.
@@ -262,8 +266,9 @@ impl Draft<'_> {
             && FailureClass::of(&error) == FailureClass::WrongResult
             && let Some(repair) = &run.repair
         {
+            let digest = digest_of_findings(stage);
             self.ended.push(key.clone());
-            match self.send_back(run, repair, &error) {
+            match self.send_back(run, repair, &error, digest) {
                 Ok(()) => return,
                 Err(why) => in_vain = format!("{why}; "),
             }
@@ -317,6 +322,7 @@ impl Draft<'_> {
             let task = envelope(identity, self.run, stage, &status.stages, *now);
             plan.actions.push(Action::Start(Box::new(task)));
         }
+        plan.actions.extend(self.asks);
         // Why a Job is deleted is stored before: without that its end would look like a stranger's work.
         plan.actions.extend(
             self.closes

@@ -113,6 +113,7 @@ fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
         agent: agent.to_owned(),
         needs: None,
         when: None,
+        approval: None,
         phase,
         timeout_seconds: 600,
         retries: 3,

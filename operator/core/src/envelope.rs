@@ -81,7 +81,7 @@ pub fn workspace(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<
 }
 
 /// The artifacts of earlier stages that a stage asks for, and those that are not there.
-fn inputs(stage: &RunStage, stages: &[StageStatus]) -> (Vec<InputFile>, Vec<String>) {
+pub(crate) fn inputs(stage: &RunStage, stages: &[StageStatus]) -> (Vec<InputFile>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for input in &stage.inputs {
         let artifact = stages

@@ -20,7 +20,7 @@ use crate::observation::Identity;
 use crate::repair;
 
 /// What expressions can name.
-const VARIABLES: [&str; 4] = ["parameters", "repair", "stages", "workflow"];
+const VARIABLES: [&str; 5] = ["approval", "parameters", "repair", "stages", "workflow"];
 /// Deepest nesting of an expression.
 const DEPTH: usize = 48;
 

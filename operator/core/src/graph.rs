@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stagecraft_api::approval::{ApprovalKind, SelfApproval};
 use stagecraft_api::limit;
 use stagecraft_api::run::INITIALIZE;
 use stagecraft_api::template::{StageSpec, WorkflowTemplateSpec};
+use stagecraft_api::workflow::WorkflowSpec;
 
 use crate::resolve::{Violation, choices, violation};
 
@@ -179,6 +181,45 @@ pub(crate) fn check_repairs(nodes: &[Node<'_>], violations: &mut Vec<Violation>)
                 choices(before.iter(), "this stage needs none")
             );
             violations.push(violation(node.field("repair.stage"), &repair.stage, remedy));
+        }
+    }
+}
+
+/// A question can be answered, and by somebody.
+pub(crate) fn check_approvals(spec: &WorkflowSpec, nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
+    for node in nodes {
+        let Some(approval) = &node.stage.approval else {
+            continue;
+        };
+        if approval.self_approval == SelfApproval::Forbidden && spec.requested_by.is_none() {
+            violations.push(violation(
+                "spec.requestedBy",
+                "",
+                format!(
+                    "stage {} must not be approved by whoever asked for the Workflow; create it with your user name there, as \
+                     `kubectl auth whoami` says it",
+                    node.stage.name
+                ),
+            ));
+        }
+        if approval.kind == ApprovalKind::Choice && approval.choices.len() < 2 {
+            violations.push(violation(
+                node.field("approval.choices"),
+                format!("{} choices", approval.choices.len()),
+                "a choice needs at least two; add them, or choose the kind text",
+            ));
+        }
+        let before = before(nodes, node);
+        if let Some(stage) = approval
+            .back_to
+            .as_ref()
+            .filter(|stage| node.finally || !before.contains(*stage))
+        {
+            let remedy = format!(
+                "work goes back to a stage that is needed, directly or not; {}",
+                choices(before.iter(), "this stage needs none")
+            );
+            violations.push(violation(node.field("approval.backTo"), stage, remedy));
         }
     }
 }

@@ -10,6 +10,7 @@ use stagecraft_api::status::WorkflowStatus;
 use stagecraft_api::workflow::WorkflowSpec;
 
 use crate::admit::Admission;
+use crate::approval::ApprovalEvidence;
 use crate::resolve::Catalog;
 
 /// Everything that the planner looks at for one Workflow.
@@ -27,6 +28,8 @@ pub struct Observation {
     pub open_jobs: Vec<OpenJob>,
     /// Attempts of this Workflow whose results wait in the stream for an acknowledgement.
     pub announced: Vec<AttemptKey>,
+    /// Its Approvals, by name.
+    pub approvals: BTreeMap<String, ApprovalEvidence>,
     /// What was decided about its ready stages.
     pub admission: Admission,
     /// A newer Workflow of the same key that takes its place, by name.

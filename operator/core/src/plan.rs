@@ -3,6 +3,7 @@
 //! Planning makes no changes. The order of actions matters: whatever follows a [`Action::Store`] happens only if the
 //! patch is won, so that winning it licenses exactly one [`Action::Start`].
 
+use stagecraft_api::approval::ApprovalSpec;
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::{Category, StructuredError, truncate};
@@ -54,6 +55,11 @@ pub enum Action {
     Close { job: String, key: AttemptKey },
     /// Take the task of an attempt that the stored status has accounted for, and its announced result, out of the queues.
     Acknowledge(AttemptKey),
+    /// Create the Approval of this name, once.
+    Ask {
+        name: String,
+        request: Box<ApprovalSpec>,
+    },
     /// Tell people.
     Record(Notice),
     /// Delete the Workflow, exactly as it was looked at: its time to live is over.

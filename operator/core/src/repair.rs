@@ -18,12 +18,13 @@ use crate::ending::Part;
 use crate::envelope::workspace;
 
 impl Draft<'_> {
-    /// Sends the work of a stage back whose gates failed, or says why that would be in vain.
+    /// Sends the work back that a stage does not take, or says why that would be in vain. `digest` is that of what is wrong with it.
     pub(crate) fn send_back(
         &mut self,
         run: &RunStage,
         repair: &Repair,
         error: &StructuredError,
+        digest: Digest,
     ) -> Result<(), String> {
         let commit = workspace(run, self.run, &self.status.stages).map(|workspace| workspace.commit);
         let Some(stage) = self.stage_mut(&run.name) else {
@@ -31,11 +32,7 @@ impl Draft<'_> {
         };
         let found = RepairStatus {
             round: stage.repair.as_ref().map_or(0, |last| last.round) + 1,
-            digest: Digest::of(
-                json!([stage.gates, stage.outputs.get("findings")])
-                    .to_string()
-                    .as_bytes(),
-            ),
+            digest,
             commit,
         };
         in_vain(stage.repair.as_ref(), &found, repair)?;
@@ -95,6 +92,15 @@ impl Draft<'_> {
     }
 }
 
+/// The digest of what the gates of a stage refuse.
+pub(crate) fn digest_of_findings(stage: &StageStatus) -> Digest {
+    Digest::of(
+        json!([stage.gates, stage.outputs.get("findings")])
+            .to_string()
+            .as_bytes(),
+    )
+}
+
 /// Why another round cannot help.
 fn in_vain(last: Option<&RepairStatus>, found: &RepairStatus, repair: &Repair) -> Result<(), String> {
     let Some(last) = last else { return Ok(()) };
@@ -136,10 +142,15 @@ pub(crate) fn task(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Optio
     let find = |name: &str| stages.iter().find(|status| status.name == name);
     let round = find(&stage.name)?.round;
     let sender = run.stages.iter().find(|other| {
-        let goes_here = other
-            .repair
+        let repaired = other.repair.as_ref().map(|repair| &repair.stage);
+        let rejected = other
+            .approval
             .as_ref()
-            .is_some_and(|repair| repair.stage == stage.name);
+            .and_then(|approval| approval.back_to.as_ref());
+        let goes_here = repaired
+            .into_iter()
+            .chain(rejected)
+            .any(|name| *name == stage.name);
         let asked = find(&other.name).and_then(|status| status.repair.as_ref());
         goes_here && round > 0 && asked.is_some_and(|asked| asked.round == round)
     })?;

@@ -11,7 +11,7 @@ use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
 
-use crate::graph::{Node, check_graph, check_inputs, check_repairs, nodes};
+use crate::graph::{Node, check_approvals, check_graph, check_inputs, check_repairs, nodes};
 use crate::parameters::{check_references, check_when, resolve_parameters};
 use crate::schema::{Mismatch, check};
 use crate::size::{check_run, check_spec};
@@ -91,6 +91,7 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
         check_graph(&nodes, &mut violations);
         check_inputs(&nodes, &mut violations);
         check_repairs(&nodes, &mut violations);
+        check_approvals(spec, &nodes, &mut violations);
         let parameters = resolve_parameters(spec, template, &mut violations);
         (
             parameters,
@@ -296,6 +297,7 @@ fn resolve_stage<'a>(
         needs: node.needs.clone(),
         when: stage.when.clone(),
         finally: node.finally,
+        approval: stage.approval.clone(),
         phase: stage.phase,
         timeout_seconds: change
             .and_then(|(_, change)| change.timeout_seconds)

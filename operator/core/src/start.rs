@@ -10,6 +10,7 @@ use stagecraft_api::{limit, name};
 
 use crate::admit::{Admission, Candidate, Place, Seat};
 use crate::advance::{Draft, failed_message, running_message};
+use crate::approval::Leave;
 use crate::ending::{Part, culprit, is_blocked};
 use crate::envelope::workspace;
 use crate::expression::{holds, scope};
@@ -53,6 +54,12 @@ impl Draft<'_> {
             return;
         }
         for name in self.ready(part) {
+            let Some(stage) = self.run.stage(&name) else {
+                continue;
+            };
+            if self.ask_leave(stage) == Leave::Wait {
+                continue;
+            }
             let Some(candidate) = self.candidate(&name) else {
                 self.license(&name);
                 continue;
@@ -122,7 +129,7 @@ impl Draft<'_> {
     }
 
     /// The same each time that it is asked, after a restart, too.
-    fn ready_since(&self, run: &RunStage) -> Moment {
+    pub(crate) fn ready_since(&self, run: &RunStage) -> Moment {
         let find = |name: &str| self.status.stages.iter().find(|stage| stage.name == name);
         let next = find(&run.name).and_then(|stage| stage.next_attempt_at);
         let over = |name: &String| find(name)?.finished_at;
@@ -203,7 +210,11 @@ impl Draft<'_> {
     fn scope(&self, name: &str) -> Value {
         let stage = self.run.stage(name);
         stage.map_or(Value::Null, |stage| {
-            scope(&self.observation.identity, self.run, stage, &self.status)
+            let mut scope = scope(&self.observation.identity, self.run, stage, &self.status);
+            if let Some(scope) = scope.as_object_mut() {
+                scope.insert("approval".to_owned(), self.answer(stage));
+            }
+            scope
         })
     }
 
@@ -226,15 +237,21 @@ impl Draft<'_> {
 
     /// A stage that cannot begin, however often it is tried.
     fn fail_to_start(&mut self, name: &str, code: &str, message: &str) {
-        let now = self.observation.now;
         let error = StructuredError::new(code, Category::Configuration, message)
             .suggest("correct the expression, or what it reads, in another Workflow")
             .fatal();
+        self.refuse(name, error);
+    }
+
+    /// Ends a stage before it has begun.
+    pub(crate) fn refuse(&mut self, name: &str, error: StructuredError) {
+        let now = self.observation.now;
+        let message = one_line(&error.message);
         let Some(stage) = self.stage_mut(name) else { return };
         stage.phase = StagePhase::Failed;
         stage.finished_at = Some(now);
         stage.next_attempt_at = None;
-        stage.message = truncate(&one_line(message), limit::MESSAGE_BYTES);
+        stage.message = truncate(&message, limit::MESSAGE_BYTES);
         stage.error = Some(error);
         let key = self.key(name, 0);
         self.notice(

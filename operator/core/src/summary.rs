@@ -45,7 +45,9 @@ fn current<'a>(stages: &[&'a StageStatus]) -> Option<&'a StageStatus> {
 
 fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: Option<Reason>, now: Moment) {
     let begun = current.phase != StagePhase::Pending;
-    if begun {
+    if reason == Some(Reason::AwaitingApproval) {
+        status.phase = WorkflowPhase::AwaitingApproval;
+    } else if begun {
         status.phase = run
             .stage(&current.name)
             .map_or(WorkflowPhase::Running, |stage| stage.phase);

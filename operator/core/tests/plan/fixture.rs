@@ -117,6 +117,7 @@ impl Scene {
                 attempts: BTreeMap::new(),
                 open_jobs: Vec::new(),
                 announced: Vec::new(),
+                approvals: BTreeMap::new(),
                 admission: Admission::Unasked,
                 superseded_by: None,
             },
@@ -249,6 +250,7 @@ pub fn actions(plan: &Plan) -> Vec<String> {
         Action::Acknowledge(key) => Some(format!("acknowledge {} {}", key.stage, key.attempt)),
         Action::Record(_) => None,
         Action::Delete => Some("delete".to_owned()),
+        Action::Ask { request, .. } => Some(format!("ask about {}", request.stage)),
     };
     plan.actions.iter().filter_map(text).collect()
 }

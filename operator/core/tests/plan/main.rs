@@ -2,9 +2,11 @@
 //! [`summary`] and [`size`] for what follows from them.
 #![cfg(test)]
 
+mod approvals;
 mod deadline;
 mod evidence;
 mod failure;
+mod finally;
 mod fixture;
 mod gates;
 mod graphs;

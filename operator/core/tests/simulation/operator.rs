@@ -201,6 +201,7 @@ impl Operator {
             attempts,
             open_jobs: self.cache.open_jobs(),
             announced: self.announced.keys().cloned().collect(),
+            approvals: BTreeMap::new(),
             admission: Admission::Unasked,
             superseded_by: None,
         }
@@ -246,6 +247,7 @@ impl Operator {
         let number = self.number;
         match action {
             Action::Look { .. } | Action::Record(_) => {}
+            Action::Ask { .. } => world.ledger.promise(false, "somebody is asked who was not to be"),
             Action::Delete => world
                 .ledger
                 .promise(false, "a Workflow without a time to live was deleted"),
