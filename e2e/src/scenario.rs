@@ -63,7 +63,14 @@ where
             Ok(Err(_)) => Err(anyhow::anyhow!("not done within {} s", limit.as_secs())),
             Err(panic) => Err(anyhow::anyhow!("{}", panic_text(&*panic))),
         };
-        let broken = invariants::violations(&world.recording());
+        let recording = world.recording().await;
+        let outcome = outcome.and(
+            recording
+                .as_ref()
+                .map(|_| ())
+                .map_err(|error| anyhow::anyhow!("{error:#}")),
+        );
+        let broken = invariants::violations(&recording.unwrap_or_else(|_| world.seen()));
         let outcome = outcome.and_then(|()| {
             ensure!(
                 broken.is_empty(),

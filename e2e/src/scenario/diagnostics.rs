@@ -66,7 +66,7 @@ pub async fn print(world: &World) {
         )
         .await;
     }
-    let recording = world.recording();
+    let recording = world.seen();
     println!("--- Jobs ever created");
     for job in &recording.jobs {
         println!(

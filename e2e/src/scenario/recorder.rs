@@ -1,17 +1,19 @@
 //! Keeps every version of every Workflow of a namespace, and every Job that ever was.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 use stagecraft_api::status::StagePhase;
 use stagecraft_api::{Workflow, WorkflowPhase, label};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What was seen so far.
@@ -65,9 +67,14 @@ pub struct JobSeen {
 
 /// Records a namespace until it is dropped.
 pub struct Recorder {
-    recording: Arc<Mutex<Recording>>,
+    workflows: Api<DynamicObject>,
+    all_jobs: Api<Job>,
+    recording: watch::Receiver<Recording>,
     tasks: [JoinHandle<()>; 2],
 }
+
+/// How far a watch may be behind before something is wrong with it.
+const LAG: Duration = Duration::from_secs(10);
 
 impl Drop for Recorder {
     fn drop(&mut self) {
@@ -80,39 +87,51 @@ impl Drop for Recorder {
 impl Recorder {
     /// Starts both watches and answers once nothing can be missed any more.
     pub async fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
-        let recording = Arc::new(Mutex::new(Recording::default()));
+        let (recording, seen) = watch::channel(Recording::default());
+        let recording = Arc::new(recording);
         let resource = ApiResource::erase::<Workflow>(&());
         let workflows: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
         let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
         let (workflows_ready, ready) = tokio::sync::oneshot::channel();
         let first = tokio::spawn(follow(
-            workflows,
+            workflows.clone(),
             recording.clone(),
             workflows_ready,
             Recording::add_workflow,
         ));
         ready.await.context("the watch over Workflows did not begin")?;
         let (jobs_ready, ready) = tokio::sync::oneshot::channel();
-        let second = tokio::spawn(follow(jobs, recording.clone(), jobs_ready, Recording::add_job));
+        let second = tokio::spawn(follow(jobs.clone(), recording, jobs_ready, Recording::add_job));
         ready.await.context("the watch over Jobs did not begin")?;
         Ok(Self {
-            recording,
+            workflows,
+            all_jobs: jobs,
+            recording: seen,
             tasks: [first, second],
         })
     }
 
-    /// What was seen so far.
-    pub fn recording(&self) -> Recording {
-        self.recording
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Everything up to now: what the API server has is waited for, since a watch may be a little behind.
+    pub async fn recording(&self) -> anyhow::Result<Recording> {
+        let workflows = self.workflows.list(&ListParams::default()).await?;
+        let jobs = self.all_jobs.list(&ListParams::default()).await?;
+        let mut recording = self.recording.clone();
+        let complete = recording.wait_for(|seen| seen.holds(&workflows.items, &jobs.items));
+        let seen = tokio::time::timeout(LAG, complete)
+            .await
+            .context("the watches are more than 10 s behind the API server")??;
+        Ok(seen.clone())
+    }
+
+    /// What the watches have brought so far.
+    pub fn seen(&self) -> Recording {
+        self.recording.borrow().clone()
     }
 }
 
 async fn follow<K>(
     api: Api<K>,
-    recording: Arc<Mutex<Recording>>,
+    recording: Arc<watch::Sender<Recording>>,
     ready: tokio::sync::oneshot::Sender<()>,
     add: fn(&mut Recording, &K),
 ) where
@@ -121,21 +140,36 @@ async fn follow<K>(
     let mut ready = Some(ready);
     let mut changes = watcher::watcher(api, watcher::Config::default()).boxed();
     while let Some(change) = changes.next().await {
-        let mut recording = recording.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => add(&mut recording, &object),
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                recording.send_modify(|recording| add(recording, &object));
+            }
             Ok(Event::InitDone) => {
                 if let Some(ready) = ready.take() {
                     let _ = ready.send(());
                 }
             }
-            Ok(Event::Init) => recording.gaps |= ready.is_none(),
+            Ok(Event::Init) => recording.send_modify(|recording| recording.gaps |= ready.is_none()),
             Ok(Event::Delete(_)) | Err(_) => {}
         }
     }
 }
 
 impl Recording {
+    /// Whether these versions of Workflows, or later ones, and these Jobs were seen.
+    fn holds(&self, workflows: &[DynamicObject], jobs: &[Job]) -> bool {
+        let has_version = |workflow: &DynamicObject| {
+            let (uid, wanted) = (workflow.uid(), revision(workflow.resource_version()));
+            let mut versions = self.versions.iter();
+            versions.any(|version| Some(&version.uid) == uid.as_ref() && version.revision >= wanted)
+        };
+        let has_job = |job: &Job| {
+            let ours = job.labels().contains_key(label::WORKFLOW_UID);
+            !ours || self.jobs.iter().any(|seen| Some(&seen.uid) == job.uid().as_ref())
+        };
+        workflows.iter().all(has_version) && jobs.iter().all(has_job)
+    }
+
     fn add_workflow(&mut self, workflow: &DynamicObject) {
         let status = workflow.data.get("status").cloned().unwrap_or_default();
         let stages = status.get("stages").and_then(Value::as_array);

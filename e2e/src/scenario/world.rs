@@ -105,9 +105,14 @@ impl World {
         Ok(())
     }
 
-    /// Everything seen in the namespace so far.
-    pub fn recording(&self) -> Recording {
-        self.recorder.recording()
+    /// Everything that has happened in the namespace up to now.
+    pub async fn recording(&self) -> anyhow::Result<Recording> {
+        self.recorder.recording().await
+    }
+
+    /// What of it the watches have brought so far.
+    pub(super) fn seen(&self) -> Recording {
+        self.recorder.seen()
     }
 
     /// Objects of one kind in the namespace.

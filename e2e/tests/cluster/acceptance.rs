@@ -34,7 +34,7 @@ fn a_workflow_without_requirements_fails_at_once_and_makes_no_job() -> anyhow::R
         // A Workflow that comes after them is through: whatever Jobs they had would have come before.
         world.create::<Workflow>(samples::echo("later")).await?;
         let later = world.completed("later", LIMIT).await?;
-        let recording = world.recording();
+        let recording = world.recording().await?;
         assert_eq!(recording.jobs.len(), 5, "{:?}", recording.jobs);
         assert_eq!(later.phase, WorkflowPhase::Completed);
         Ok(())
@@ -97,7 +97,10 @@ fn everything_that_is_wrong_is_named_at_once_with_field_value_and_remedy() -> an
         );
         assert_names(&message, &["template.spec.stages[name=two].agent", "nobody"]);
         assert_names(&message, &["one, two", "cycle", "remove one of the needs"]);
-        ensure!(world.recording().jobs.is_empty(), "a Job was created for it");
+        ensure!(
+            world.recording().await?.jobs.is_empty(),
+            "a Job was created for it"
+        );
         Ok(())
     })
 }

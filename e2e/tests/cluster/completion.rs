@@ -54,7 +54,7 @@ fn five_stages_complete_with_one_job_each_in_one_git_history() -> anyhow::Result
                 ("Succeeded", "True")
             ]
         );
-        assert_eq!(world.recording().jobs_of(&uid).len(), 5);
+        assert_eq!(world.recording().await?.jobs_of(&uid).len(), 5);
 
         let worked = status.stages.iter().filter(|stage| stage.name != "initialize");
         let commits: Vec<WorkspaceRef> = worked.filter_map(|stage| stage.workspace.clone()).collect();
@@ -82,6 +82,7 @@ fn phases_are_shown_in_their_order_and_nothing_is_written_after_the_end() -> any
         world.completed("echo", LIMIT).await?;
         let mut phases: Vec<WorkflowPhase> = world
             .recording()
+            .await?
             .versions
             .iter()
             .map(|version| version.phase)
@@ -152,7 +153,7 @@ fn ten_workflows_at_once_complete_and_none_is_mixed_up_with_another() -> anyhow:
                 .and_then(|stage| stage.outputs.get("project"));
             assert_eq!(project.and_then(|value| value.as_str()), Some(name.as_str()));
         }
-        assert_eq!(world.recording().jobs.len(), 50);
+        assert_eq!(world.recording().await?.jobs.len(), 50);
         Ok(())
     })
 }

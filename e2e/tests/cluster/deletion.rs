@@ -136,7 +136,7 @@ fn a_workflow_created_again_under_its_name_starts_afresh() -> anyhow::Result<()>
             .create::<Workflow>(samples::single("again", serde_json::json!({})))
             .await?;
         world.completed("again", START).await?;
-        let recording = world.recording();
+        let recording = world.recording().await?;
         assert_eq!(recording.jobs_of(&uid).len(), 1);
         assert_eq!(recording.jobs_of(&second.uid().unwrap_or_default()).len(), 1);
         Ok(())

@@ -99,7 +99,7 @@ async fn completed_in_its_second_attempt(world: &World, name: &str) -> anyhow::R
     let status = world.completed(name, Duration::from_mins(2)).await?;
     let stage = stage(&status, STAGE)?.clone();
     assert_eq!(stage.attempt, 2, "{stage:?}");
-    assert_eq!(world.recording().jobs.len(), 2);
+    assert_eq!(world.recording().await?.jobs.len(), 2);
     Ok(stage)
 }
 
@@ -158,7 +158,7 @@ fn a_killed_sidecar_comes_back_and_goes_on_where_it_was() -> anyhow::Result<()> 
             (1, 0),
             "the running agent was not left alone: {stage:?}"
         );
-        assert_eq!(world.recording().jobs.len(), 1);
+        assert_eq!(world.recording().await?.jobs.len(), 1);
         Ok(())
     })
 }

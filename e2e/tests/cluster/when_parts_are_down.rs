@@ -41,9 +41,9 @@ async fn nothing_started_again(world: &World) -> anyhow::Result<()> {
         );
     }
     ensure!(
-        world.recording().jobs.len() == 5,
+        world.recording().await?.jobs.len() == 5,
         "Jobs: {:?}",
-        world.recording().jobs
+        world.recording().await?.jobs
     );
     Ok(())
 }

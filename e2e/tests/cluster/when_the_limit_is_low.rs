@@ -29,7 +29,7 @@ fn no_more_stages_run_at_once_than_the_limit_and_those_that_wait_say_so() -> any
             for number in 0..WORKFLOWS {
                 world.completed(&format!("echo-{number}"), LIMIT).await?;
             }
-            let recording = world.recording();
+            let recording = world.recording().await?;
             let most = most_at_once(&recording);
             ensure!(
                 most == STAGES,
