@@ -1,7 +1,7 @@
 //! Who may start: what runs and what waits, of all Workflows together. The policy is `stagecraft_core::admit`; here is its memory,
 //! which a new leader makes anew from the statuses. Nothing that waits is polled: an end wakes those that it makes room for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ use stagecraft_core::admit::{self, Candidate, Place, Running, Seat};
 use stagecraft_core::start::{has_begun, seat};
 
 use crate::children;
+use crate::clock::Clock;
 use crate::controller::{Context, Guarded};
+use crate::written::version;
 
 /// How often a stage that waits is told of its place, at most.
 const TELL: Duration = Duration::from_secs(30);
@@ -27,16 +29,19 @@ pub struct Admission {
     state: Mutex<State>,
     turn: tokio::sync::Mutex<bool>,
     settings: Settings,
+    clock: Clock,
     wake: UnboundedSender<ObjectRef<Guarded>>,
 }
 
 #[derive(Default)]
 struct State {
     /// By Workflow UID.
-    running: HashMap<String, Entry>,
+    running: BTreeMap<String, Entry>,
     waiting: BTreeMap<Place, Waiter>,
     /// Workflows with a key that have not ended, by namespace and key, then by UID.
-    keyed: HashMap<(String, String), BTreeMap<String, Keyed>>,
+    keyed: BTreeMap<(String, String), BTreeMap<String, Keyed>>,
+    /// The version of each Workflow that was noted last, by UID: an older one, looked at by somebody slower, says nothing.
+    versions: BTreeMap<String, u64>,
 }
 
 /// What one Workflow takes up.
@@ -64,11 +69,12 @@ struct Keyed {
 }
 
 impl Admission {
-    pub fn new(settings: Settings, wake: UnboundedSender<ObjectRef<Guarded>>) -> Self {
+    pub fn new(settings: Settings, clock: Clock, wake: UnboundedSender<ObjectRef<Guarded>>) -> Self {
         Self {
             state: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             settings,
+            clock,
             wake,
         }
     }
@@ -86,7 +92,12 @@ impl Admission {
         if !*seeded {
             for workflow in context.workflows() {
                 let workflow = context.written.latest(workflow);
-                let run = crate::observe::pinned_run(context, &workflow).await?;
+                // What takes up nothing needs no run to be known by.
+                let run = if runs_something(&workflow) {
+                    crate::observe::pinned_run(context, &workflow).await?
+                } else {
+                    None
+                };
                 self.note(&workflow, run.as_ref());
             }
             *seeded = true;
@@ -145,6 +156,9 @@ impl Admission {
         let uid = workflow.uid().unwrap_or_default();
         let entry = entry(workflow, run);
         let mut state = self.state();
+        if !state.is_news(&uid, version(workflow)) {
+            return;
+        }
         state.note_key(workflow, &self.wake);
         let before = match &entry {
             Some(entry) => state.running.insert(uid, entry.clone()),
@@ -173,6 +187,13 @@ impl Admission {
         self.state().waiting.len()
     }
 
+    /// UIDs of all that it remembers.
+    pub fn workflows(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let waiting = state.waiting.keys().map(|place| &place.workflow_uid);
+        state.versions.keys().chain(waiting).cloned().collect()
+    }
+
     /// The Workflow is gone.
     pub fn forget(&self, uid: &str) {
         let mut state = self.state();
@@ -182,6 +203,7 @@ impl Admission {
         }
         state.keyed.retain(|_, workflows| !workflows.is_empty());
         state.running.remove(uid);
+        state.versions.remove(uid);
         self.wake_next(&state);
     }
 
@@ -202,7 +224,7 @@ impl Admission {
         if state.waiting.is_empty() {
             return;
         }
-        let now = Moment::now();
+        let now = self.clock.now();
         let running = state.running_without("", &[]);
         let candidates = state.waiting.values().map(|waiter| &waiter.candidate);
         let ordered = admit::order(candidates, &running, now, &self.settings);
@@ -218,7 +240,7 @@ impl Admission {
     pub async fn tell(self: Arc<Self>) {
         loop {
             tokio::time::sleep(TELL).await;
-            self.tell_once(Moment::now());
+            self.tell_once(self.clock.now());
         }
     }
 
@@ -247,6 +269,13 @@ impl Admission {
 }
 
 impl State {
+    fn is_news(&mut self, uid: &str, version: u64) -> bool {
+        let known = self.versions.entry(uid.to_owned()).or_insert(version);
+        let is_news = version >= *known;
+        *known = version.max(*known);
+        is_news
+    }
+
     /// Takes out what a Workflow waits for, with what it was told.
     fn take_waiting(&mut self, uid: &str) -> Vec<(Place, Option<(String, Moment)>)> {
         let first = Place {
@@ -322,14 +351,18 @@ fn is_fresh(told: Moment, now: Moment) -> bool {
 }
 
 fn created(workflow: &Workflow) -> Moment {
-    workflow
-        .creation_timestamp()
-        .map_or_else(Moment::now, |time| Moment::new(time.0))
+    let created = workflow.creation_timestamp();
+    Moment::new(created.map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0))
 }
 
 fn key(workflow: &Workflow) -> Option<(String, String)> {
     let concurrency = workflow.spec.concurrency.as_ref()?;
     Some((workflow.namespace()?, concurrency.key.clone()))
+}
+
+fn runs_something(workflow: &Workflow) -> bool {
+    let mut stages = workflow.status.iter().flat_map(|status| &status.stages);
+    stages.any(|stage| stage.phase == StagePhase::Running)
 }
 
 /// None: it takes up nothing.

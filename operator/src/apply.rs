@@ -10,7 +10,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::WorkflowStatus;
-use stagecraft_api::{Approval, ApprovalSpec, AttemptKey, Moment, Workflow, label, name};
+use stagecraft_api::{Approval, ApprovalSpec, AttemptKey, Workflow, label, name};
 use stagecraft_core::envelope::{run_digest, run_text};
 use stagecraft_core::merge::merge_patch;
 use stagecraft_core::plan::{Action, Notice, Plan};
@@ -244,7 +244,7 @@ async fn delete(context: &Context, workflow: &Workflow) -> Result<(), ApplyError
 fn acknowledge(context: &Context, workflow: &Workflow, key: &AttemptKey) {
     let announced = context.results.take(key);
     if let Some(accepted) = announced.as_ref().and_then(|announced| announced.accepted_at) {
-        let latency = Moment::now().millis_since(accepted);
+        let latency = context.clock.now().millis_since(accepted);
         context.metrics.result_latency.observe(seconds(latency));
     }
     let entries = announced.map(|announced| announced.entries).unwrap_or_default();

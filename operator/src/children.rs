@@ -1,6 +1,6 @@
 //! Jobs and Pods by the Workflow that they belong to, kept from a watch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::runtime::reflector::ObjectRef;
@@ -18,7 +18,7 @@ pub struct Children<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    by_workflow: HashMap<String, Family<K>>,
+    by_workflow: BTreeMap<String, Family<K>>,
     /// While a new list comes in: what it held so far.
     listing: Option<BTreeSet<(String, String)>>,
 }
@@ -36,7 +36,7 @@ impl<K> Default for Children<K> {
     fn default() -> Self {
         Self {
             state: RwLock::new(State {
-                by_workflow: HashMap::new(),
+                by_workflow: BTreeMap::new(),
                 listing: None,
             }),
         }

@@ -20,6 +20,7 @@ use stagecraft_core::{Observation, Plan, Settings, plan};
 use crate::admission::Admission;
 use crate::apply::{Applied, ApplyError, apply};
 use crate::children::Children;
+use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::install;
 use crate::job::PodSettings;
@@ -54,20 +55,22 @@ pub struct Context {
     pub admission: Arc<Admission>,
     pub results: Arc<Results>,
     pub queue: Arc<Queue>,
-    pub gateway: Arc<Gateway>,
+    pub gateway: Arc<dyn Gateway>,
+    pub clock: Clock,
     pub recorder: Recorder,
     pub metrics: Arc<Metrics>,
 }
 
 impl Context {
-    /// Every Workflow that can be decoded.
+    /// Every Workflow that can be decoded, by namespace and name.
     pub fn workflows(&self) -> Vec<Arc<Workflow>> {
-        self.store
-            .state()
-            .into_iter()
+        let all = self.store.state().into_iter();
+        let mut workflows: Vec<Arc<Workflow>> = all
             .filter_map(|object| object.0.clone().ok())
             .map(Arc::new)
-            .collect()
+            .collect();
+        workflows.sort_by_key(|workflow| (workflow.namespace(), workflow.name_any()));
+        workflows
     }
 }
 
@@ -213,7 +216,7 @@ fn rest(context: &Context, workflow: &Workflow, wake_at: Option<Moment>) -> cont
         .status
         .as_ref()
         .is_some_and(|status| !status.phase.is_terminal());
-    let wait = wake_at.map(|at| Duration::from_millis(at.millis_since(Moment::now()).max(10)));
+    let wait = wake_at.map(|at| Duration::from_millis(at.millis_since(context.clock.now()).max(10)));
     let wait = if running && context.results.is_deaf() {
         Some(wait.map_or(DEAF, |wait| wait.min(DEAF)))
     } else {

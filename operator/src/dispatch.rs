@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::name::trace_id;
-use stagecraft_api::{AttemptKey, Moment, Workflow};
+use stagecraft_api::{AttemptKey, Workflow};
 
 use crate::apply::ApplyError;
 use crate::controller::Context;
@@ -40,7 +40,7 @@ pub async fn start(context: &Context, workflow: &Workflow, task: &TaskEnvelope) 
     };
     // A creation that ends after the planner's grace would look like one that was lost.
     let late = task.created_at.plus_millis(context.settings.job_grace_millis);
-    if Moment::now().plus_millis(CREATE_TIMEOUT_MILLIS) > late {
+    if context.clock.now().plus_millis(CREATE_TIMEOUT_MILLIS) > late {
         tracing::warn!(
             workflow = task.workflow.name,
             namespace = task.workflow.namespace,
@@ -137,7 +137,7 @@ fn make(context: &Context, workflow: &Workflow, task: &TaskEnvelope) -> Result<(
 
 /// From the gateway's acceptance of a result to the API server's acceptance of the Job that follows it.
 fn measure_hand_off(context: &Context, workflow: &Workflow, task: &TaskEnvelope) {
-    let now = Moment::now();
+    let now = context.clock.now();
     let stages = workflow.status.iter().flat_map(|status| &status.stages);
     let accepted = stages
         .map(|stage| AttemptKey {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use stagecraft_api::AttemptKey;
 use stagecraft_api::protocol::StoredWorkflows;
 use stagecraft_api::result::AttemptResult;
@@ -29,12 +30,27 @@ pub struct GatewaySettings {
     pub token_file: PathBuf,
 }
 
-pub struct Gateway {
+/// What the operator asks of the gateway.
+pub trait Gateway: Send + Sync {
+    /// The stored result of an attempt.
+    fn result<'a>(&'a self, key: &'a AttemptKey) -> Answer<'a, Option<AttemptResult>>;
+
+    /// UIDs of the Workflows of which the store holds anything.
+    fn stored_workflows(&self) -> Answer<'_, Vec<String>>;
+
+    /// Deletes everything that the store holds of a Workflow.
+    fn purge<'a>(&'a self, uid: &'a str) -> Answer<'a, ()>;
+}
+
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, GatewayError>>;
+
+/// The gateway of the release, over HTTPS.
+pub struct HttpGateway {
     settings: GatewaySettings,
     http: reqwest::Client,
 }
 
-impl Gateway {
+impl HttpGateway {
     pub fn new(settings: GatewaySettings) -> Result<Self, GatewayError> {
         let pem = read(&settings.ca_file)?;
         let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(GatewayError::Certificate)?;
@@ -44,48 +60,6 @@ impl Gateway {
             .timeout(Duration::from_secs(5))
             .build()?;
         Ok(Self { settings, http })
-    }
-
-    /// The certificate authority as PEM text, for the runners.
-    pub fn certificate_authority(&self) -> Result<String, GatewayError> {
-        Ok(String::from_utf8_lossy(&read(&self.settings.ca_file)?).into_owned())
-    }
-
-    /// The stored result of an attempt.
-    pub async fn result(&self, key: &AttemptKey) -> Result<Option<AttemptResult>, GatewayError> {
-        let AttemptKey {
-            workflow_uid,
-            stage,
-            attempt,
-        } = key;
-        let response = self
-            .get(&format!("/v1/operator/results/{workflow_uid}/{stage}/{attempt}"))
-            .send()
-            .await?;
-        match response.status() {
-            reqwest::StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(response.json().await?)),
-            status => Err(GatewayError::Status(status)),
-        }
-    }
-
-    /// UIDs of the Workflows of which the store holds anything.
-    pub async fn stored_workflows(&self) -> Result<Vec<String>, GatewayError> {
-        let response = self.get("/v1/operator/workflows").send().await?;
-        match response.status() {
-            status if status.is_success() => Ok(response.json::<StoredWorkflows>().await?.uids),
-            status => Err(GatewayError::Status(status)),
-        }
-    }
-
-    /// Deletes everything that the store holds of a Workflow.
-    pub async fn purge(&self, uid: &str) -> Result<(), GatewayError> {
-        let url = format!("{}/v1/operator/workflows/{uid}", self.settings.url);
-        let response = self.http.delete(url).bearer_auth(self.token()).send().await?;
-        match response.status() {
-            status if status.is_success() => Ok(()),
-            status => Err(GatewayError::Status(status)),
-        }
     }
 
     fn get(&self, path: &str) -> reqwest::RequestBuilder {
@@ -98,6 +72,46 @@ impl Gateway {
     fn token(&self) -> String {
         let text = std::fs::read_to_string(&self.settings.token_file).unwrap_or_default();
         text.trim().to_owned()
+    }
+}
+
+impl Gateway for HttpGateway {
+    fn result<'a>(&'a self, key: &'a AttemptKey) -> Answer<'a, Option<AttemptResult>> {
+        let AttemptKey {
+            workflow_uid,
+            stage,
+            attempt,
+        } = key;
+        let path = format!("/v1/operator/results/{workflow_uid}/{stage}/{attempt}");
+        Box::pin(async move {
+            let response = self.get(&path).send().await?;
+            match response.status() {
+                reqwest::StatusCode::NOT_FOUND => Ok(None),
+                status if status.is_success() => Ok(Some(response.json().await?)),
+                status => Err(GatewayError::Status(status)),
+            }
+        })
+    }
+
+    fn stored_workflows(&self) -> Answer<'_, Vec<String>> {
+        Box::pin(async move {
+            let response = self.get("/v1/operator/workflows").send().await?;
+            match response.status() {
+                status if status.is_success() => Ok(response.json::<StoredWorkflows>().await?.uids),
+                status => Err(GatewayError::Status(status)),
+            }
+        })
+    }
+
+    fn purge<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
+        let url = format!("{}/v1/operator/workflows/{uid}", self.settings.url);
+        Box::pin(async move {
+            let response = self.http.delete(url).bearer_auth(self.token()).send().await?;
+            match response.status() {
+                status if status.is_success() => Ok(()),
+                status => Err(GatewayError::Status(status)),
+            }
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use stagecraft_api::condition::{ACCEPTED, Reason};
 use stagecraft_api::error::truncate;
-use stagecraft_api::{Agent, Moment, Workflow, WorkflowTemplate, label, limit, name as names};
+use stagecraft_api::{Agent, Workflow, WorkflowTemplate, label, limit, name as names};
 use stagecraft_core::built_in;
 
 use crate::controller::Context;
@@ -86,7 +86,7 @@ pub async fn mark_undecodable(
             message: message.clone(),
             observed_generation: current.metadata.generation,
             last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                Moment::now().timestamp(),
+                context.clock.now().timestamp(),
             ),
         };
         let patch = json!({

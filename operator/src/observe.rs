@@ -61,7 +61,7 @@ pub async fn observe(
         attempts.insert(stage.name.clone(), seen);
     }
     Ok(Observation {
-        now: Moment::now(),
+        now: context.clock.now(),
         spec: workflow.spec.clone(),
         run,
         attempts,
@@ -233,9 +233,9 @@ fn newest(pods: impl Iterator<Item = Arc<Pod>>) -> Option<Arc<Pod>> {
 
 /// Why a Job that is a while old has no Pod: quota, Pod Security, a missing service account. Only its Events tell.
 async fn podless_trouble(context: &Context, job: &Job) -> Result<Option<String>, ObserveError> {
-    let age = job
-        .creation_timestamp()
-        .map_or(0, |created| Moment::now().millis_since(Moment::new(created.0)));
+    let age = job.creation_timestamp().map_or(0, |created| {
+        context.clock.now().millis_since(Moment::new(created.0))
+    });
     if age < 1_500 || evidence::has_made_a_pod(job) {
         return Ok(None);
     }

@@ -1,13 +1,14 @@
 //! The live queues in Redis. All of it may vanish at any moment: nothing here is ever the truth.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::streams::StreamRangeReply;
 use redis::{AsyncCommands as _, Script};
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::{AttemptKey, Moment, name, protocol};
+
+use crate::redis_link::{RedisLink, TIMEOUT};
 
 /// Why a queue operation did not happen. Never fatal.
 #[derive(Debug, thiserror::Error)]
@@ -20,47 +21,18 @@ pub enum QueueError {
     Encode(#[from] serde_json::Error),
 }
 
-/// Connection settings of Redis.
-#[derive(Clone)]
-pub struct RedisSettings {
-    pub url: String,
-    pub password: String,
-}
-
-impl RedisSettings {
-    /// A client with the password filled in, so that it never stands in a URL.
-    pub fn client(&self) -> Result<redis::Client, redis::RedisError> {
-        use redis::IntoConnectionInfo as _;
-        let mut info = self.url.as_str().into_connection_info()?;
-        if !self.password.is_empty() {
-            let settings = info.redis_settings().clone().set_password(self.password.clone());
-            info = info.set_redis_settings(settings);
-        }
-        redis::Client::open(info)
-    }
-}
-
 /// The operator's side of the task streams.
 pub struct Queue {
-    connection: ConnectionManager,
+    redis: Arc<dyn RedisLink>,
     healthy: AtomicBool,
 }
 
-/// Longest wait for Redis on the way of a Workflow.
-const TIMEOUT: Duration = Duration::from_millis(500);
-
 impl Queue {
-    /// Never fails: a Redis that is away is tried again at each use.
-    pub fn new(settings: &RedisSettings) -> Result<Self, redis::RedisError> {
-        let config = redis::aio::ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
-        let connection = ConnectionManager::new_lazy_with_config(settings.client()?, config)?;
-        Ok(Self {
-            connection,
+    pub fn new(redis: Arc<dyn RedisLink>) -> Self {
+        Self {
+            redis,
             healthy: AtomicBool::new(true),
-        })
+        }
     }
 
     /// Whether the latest operation reached Redis.
@@ -82,7 +54,7 @@ impl Queue {
             .arg(task.attempt.to_string())
             .arg(envelope)
             .arg(name::WORKERS);
-        let mut connection = self.connection.clone();
+        let mut connection = self.redis.shared();
         self.bounded(async { invocation.invoke_async::<String>(&mut connection).await })
             .await?;
         Ok(())
@@ -105,7 +77,7 @@ impl Queue {
                 .ignore();
             acknowledge.xdel(name::results(), results).ignore();
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.redis.shared();
         self.bounded(async {
             if !results.is_empty() {
                 acknowledge.query_async::<()>(&mut connection).await?;
@@ -118,7 +90,7 @@ impl Queue {
 
     /// Deletes everything that belongs to one Workflow, and these entries of the result stream.
     pub async fn purge(&self, workflow_uid: &str, results: &[String]) -> Result<(), QueueError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.redis.shared();
         let prefix = format!("{workflow_uid}/");
         self.bounded(async {
             let _: () = connection.del(name::events(workflow_uid)).await?;
@@ -150,7 +122,7 @@ impl Queue {
 
     /// Every task in the streams: agent and attempt key as text.
     pub async fn tasks(&self) -> Result<Vec<(String, String)>, QueueError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.redis.shared();
         self.bounded(async {
             let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
             let mut tasks = Vec::new();
@@ -165,7 +137,7 @@ impl Queue {
 
     /// Every task stream, and how many results wait for an acknowledgement.
     pub async fn depths(&self) -> Result<(Vec<Depth>, i64), QueueError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.redis.shared();
         self.bounded(async {
             let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
             let mut depths = Vec::with_capacity(agents.len());
@@ -182,6 +154,7 @@ impl Queue {
         .await
     }
 
+    /// Redis is never waited for long on the way of a Workflow.
     async fn bounded<T>(&self, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, QueueError> {
         let outcome = match tokio::time::timeout(TIMEOUT * 4, work).await {
             Ok(outcome) => outcome.map_err(QueueError::Redis),

@@ -1,21 +1,21 @@
 //! Results as they are announced: kept until the status has accounted for them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedSender;
 use kube::runtime::reflector::ObjectRef;
-use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamReadReply};
 use redis::{AsyncCommands as _, RedisResult};
 use stagecraft_api::protocol::result_entry;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::{AttemptKey, Moment, name};
+use tokio::time::Instant;
 
 use crate::controller::Guarded;
-use crate::queue::RedisSettings;
+use crate::redis_link::{Connection, RedisLink};
 
 /// One announced result, with the ids of every entry that announced it: duplicates are normal.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Announced {
 /// Announced results by attempt.
 #[derive(Debug, Default)]
 pub struct Results {
-    by_attempt: Mutex<HashMap<AttemptKey, Announced>>,
+    by_attempt: Mutex<BTreeMap<AttemptKey, Announced>>,
     /// The stream cannot be read: results have to be asked for.
     deaf: AtomicBool,
 }
@@ -83,19 +83,20 @@ impl Results {
             .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
             .map(Moment::new);
         let mut by_attempt = self.lock();
-        by_attempt
+        let announced = by_attempt
             .entry(result.attempt.clone())
             .or_insert_with(|| Announced {
                 result,
                 accepted_at,
                 entries: Vec::new(),
-            })
-            .entries
-            .push(entry.id.clone());
+            });
+        if !announced.entries.contains(&entry.id) {
+            announced.entries.push(entry.id.clone());
+        }
         Some(ObjectRef::new(&workflow).within(&namespace))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AttemptKey, Announced>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AttemptKey, Announced>> {
         self.by_attempt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,13 +104,13 @@ impl Results {
 /// Reads the stream for ever and wakes the Workflows concerned. A stream or group that vanished is made again.
 pub async fn listen(
     results: Arc<Results>,
-    settings: RedisSettings,
+    redis: Arc<dyn RedisLink>,
     consumer: String,
     wake: UnboundedSender<ObjectRef<Guarded>>,
 ) {
     let mut pause = Duration::from_millis(100);
     loop {
-        match listen_once(&results, &settings, &consumer, &wake).await {
+        match listen_once(&results, &*redis, &consumer, &wake).await {
             Ok(()) => return,
             Err(error) => {
                 if !results.deaf.swap(true, Ordering::Relaxed) {
@@ -125,38 +126,26 @@ pub async fn listen(
     }
 }
 
-/// How long one blocking read waits, and how much longer its answer may take.
+/// How long one blocking read waits.
 const BLOCK: Duration = Duration::from_secs(2);
+/// After this long an entry that was not acknowledged is looked at once more.
+const FORGOTTEN: Duration = Duration::from_mins(1);
 
 async fn listen_once(
     results: &Results,
-    settings: &RedisSettings,
+    redis: &dyn RedisLink,
     consumer: &str,
     wake: &UnboundedSender<ObjectRef<Guarded>>,
 ) -> RedisResult<()> {
-    let client = settings.client()?;
-    let config = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(BLOCK * 2));
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
+    let mut connection = redis.blocking(BLOCK).await?;
     make_group(&mut connection).await?;
     // A new leader takes over what its predecessor read and did not account for.
-    let claimed: StreamAutoClaimReply = connection
-        .xautoclaim_options(
-            name::results(),
-            name::OPERATOR,
-            consumer,
-            0,
-            "0-0",
-            redis::streams::StreamAutoClaimOptions::default().count(10_000),
-        )
-        .await?;
+    let claimed = claim(&mut connection, consumer, Duration::ZERO).await?;
+    let mut looked = Instant::now();
     if results.deaf.swap(false, Ordering::Relaxed) {
         tracing::info!("the result stream is back");
     }
-    if !deliver(results, &claimed.claimed, wake) {
+    if !deliver(results, &claimed, wake) {
         return Ok(());
     }
     let options = redis::streams::StreamReadOptions::default()
@@ -172,7 +161,30 @@ async fn listen_once(
                 return Ok(());
             }
         }
+        // An acknowledgement may have been lost.
+        if looked.elapsed() >= FORGOTTEN {
+            let forgotten = claim(&mut connection, consumer, FORGOTTEN).await?;
+            looked = Instant::now();
+            if !deliver(results, &forgotten, wake) {
+                return Ok(());
+            }
+        }
     }
+}
+
+/// Entries that were read this long ago and are not acknowledged.
+async fn claim(connection: &mut Connection, consumer: &str, age: Duration) -> RedisResult<Vec<StreamId>> {
+    let reply: StreamAutoClaimReply = connection
+        .xautoclaim_options(
+            name::results(),
+            name::OPERATOR,
+            consumer,
+            usize::try_from(age.as_millis()).unwrap_or(usize::MAX),
+            "0-0",
+            redis::streams::StreamAutoClaimOptions::default().count(10_000),
+        )
+        .await?;
+    Ok(reply.claimed)
 }
 
 /// False when nobody listens any more.
@@ -189,7 +201,7 @@ fn deliver(results: &Results, entries: &[StreamId], wake: &UnboundedSender<Objec
     })
 }
 
-async fn make_group(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn make_group(connection: &mut Connection) -> RedisResult<()> {
     match connection
         .xgroup_create_mkstream::<_, _, _, ()>(name::results(), name::OPERATOR, "0")
         .await

@@ -5,36 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use futures::channel::mpsc::{UnboundedSender, unbounded};
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Service;
+use kube::Client;
 use kube::api::Api;
 use kube::client::ClientBuilder;
-use kube::core::DeserializeGuard;
-use kube::runtime::controller::Controller;
-use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Client, ResourceExt as _};
-use serde::de::DeserializeOwned;
 use stagecraft_api::protocol::GATEWAY_PORT;
-use stagecraft_api::{Agent, Moment, Workflow, WorkflowTemplate};
 use stagecraft_core::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
 use crate::args::RunArguments;
-use crate::children::{self, Children};
-use crate::controller::{self, Context, Guarded};
-use crate::gateway::{Gateway, GatewaySettings};
+use crate::clock::Clock;
+use crate::gateway::{GatewaySettings, HttpGateway};
 use crate::job::PodSettings;
+use crate::lead::{Outside, Release, lead};
 use crate::leader::Election;
 use crate::metrics::Metrics;
-use crate::queue::{Depth, Queue, RedisSettings};
-use crate::results::{self, Results};
+use crate::redis_link::{RedisSettings, Server};
 use crate::status_server::{self, Status};
-use crate::{install, sweep};
 
 /// Runs until SIGTERM or until the lease is lost.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
@@ -47,7 +34,16 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     };
     let server = tokio::spawn(status_server::serve(arguments.listen, status));
 
-    let pod = pod_settings(&client, &arguments).await?;
+    let outside = outside(&client, &arguments)?;
+    let release = Release {
+        namespace: arguments.namespace.clone(),
+        identity: arguments.pod_name.clone(),
+        toolchain_image: arguments.toolchain_image.clone(),
+        deployer_cluster_role: arguments.deployer_cluster_role.clone(),
+        concurrency: arguments.concurrency,
+        pod: pod_settings(&client, &arguments).await?,
+        settings: settings(&arguments),
+    };
     ready.store(true, Ordering::Relaxed);
     let stop = stop_signal()?;
     let election = Election::new(client.clone(), &arguments.namespace, &arguments.pod_name);
@@ -58,7 +54,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
     tracing::info!(identity = arguments.pod_name, "leading");
     metrics.leader.set(1);
 
-    let work = lead(client, &arguments, pod, metrics, stop.clone());
+    let work = lead(outside, release, metrics, stop.clone());
     tokio::pin!(work);
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
@@ -137,243 +133,35 @@ fn gateway_url(arguments: &RunArguments) -> String {
     )
 }
 
-/// Everything that the leader does.
-async fn lead(
-    client: Client,
-    arguments: &RunArguments,
-    pod: PodSettings,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    install::built_ins(&client, &arguments.namespace, &arguments.toolchain_image)
-        .await
-        .context("the built-ins cannot be installed")?;
-    let redis = RedisSettings {
+fn outside(client: &Client, arguments: &RunArguments) -> anyhow::Result<Outside> {
+    let redis = Server::new(&RedisSettings {
         url: arguments.redis_url.clone(),
         password: arguments.redis_password.clone(),
-    };
-    let gateway = Gateway::new(GatewaySettings {
+    });
+    let gateway = HttpGateway::new(GatewaySettings {
         url: gateway_url(arguments),
         ca_file: arguments.gateway_ca_file.clone(),
         token_file: arguments.gateway_token_file.clone(),
-    })?;
-    let settings = Settings {
+    });
+    Ok(Outside {
+        client: client.clone(),
+        redis: Arc::new(redis.context("the URL of Redis is not valid")?),
+        gateway: Arc::new(gateway?),
+        clock: Clock::system(),
+    })
+}
+
+fn settings(arguments: &RunArguments) -> Settings {
+    Settings {
         registry: !arguments.registry_host.is_empty(),
         max_running_stages: limit(arguments.max_running_stages),
         max_running_stages_per_namespace: limit(arguments.max_running_stages_per_namespace),
         aging_millis: arguments.aging_seconds.saturating_mul(1000),
         ..Settings::default()
-    };
-
-    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
-    let (wake, triggers) = unbounded();
-    let (jobs, pods) = (Arc::new(Children::default()), Arc::new(Children::default()));
-    let workflows = controller.store();
-    let (agents, templates) = (
-        watch_catalog::<Agent>(&client, workflows.clone(), wake.clone()).await?,
-        watch_catalog::<WorkflowTemplate>(&client, workflows.clone(), wake.clone()).await?,
-    );
-    watch_children(&client, jobs.clone(), wake.clone()).await?;
-    watch_children(&client, pods.clone(), wake.clone()).await?;
-    let approvals = Arc::new(Children::default());
-    watch_children(&client, approvals.clone(), wake.clone()).await?;
-
-    let results = Arc::new(Results::default());
-    let admission = Arc::new(Admission::new(settings.clone(), wake.clone()));
-    let context = Arc::new(Context {
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter {
-                controller: "stagecraft-operator".to_owned(),
-                instance: Some(arguments.pod_name.clone()),
-            },
-        ),
-        client: client.clone(),
-        namespace: arguments.namespace.clone(),
-        settings,
-        pod,
-        deployer_cluster_role: arguments.deployer_cluster_role.clone(),
-        jobs,
-        pods,
-        approvals,
-        agents,
-        templates,
-        store: workflows,
-        written: crate::written::Written::default(),
-        runs: controller::Runs::default(),
-        refusals: crate::refusals::Refusals::default(),
-        admission: admission.clone(),
-        results: results.clone(),
-        queue: Arc::new(Queue::new(&redis).context("the URL of Redis is not valid")?),
-        gateway: Arc::new(gateway),
-        metrics,
-    });
-    let helpers = [
-        tokio::spawn(results::listen(
-            results,
-            redis,
-            arguments.pod_name.clone(),
-            wake.clone(),
-        )),
-        tokio::spawn(sweep::sweep(context.clone())),
-        tokio::spawn(watch_deletions(client.clone(), context.clone())),
-        tokio::spawn(admission.tell()),
-        tokio::spawn(measure(context.clone())),
-    ];
-    controller::run(
-        controller,
-        context,
-        triggers,
-        arguments.concurrency,
-        stop.cancelled_owned(),
-    )
-    .await;
-    for helper in helpers {
-        helper.abort();
     }
-    Ok(())
 }
 
 /// 0 is no limit.
 fn limit(number: usize) -> Option<usize> {
     (number > 0).then_some(number)
-}
-
-/// Follows Jobs or Pods. The first list is complete before anything is reconciled: a Job that is merely not seen yet must
-/// not look lost.
-async fn watch_children<K>(
-    client: &Client,
-    children: Arc<Children<K>>,
-    wake: UnboundedSender<ObjectRef<Guarded>>,
-) -> anyhow::Result<()>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let config = watcher::Config::default().labels(&children::selector());
-    let mut events = watch(Api::<K>::all(client.clone()), config)
-        .default_backoff()
-        .boxed();
-    let (first, listed) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let mut first = Some(first);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    for reference in children.observe(&event) {
-                        if wake.unbounded_send(reference).is_err() {
-                            return;
-                        }
-                    }
-                    if let (Event::InitDone, Some(first)) =
-                        (&event, first.take_if(|_| matches!(event, Event::InitDone)))
-                    {
-                        let _ = first.send(());
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
-            }
-        }
-    });
-    listed.await.context("the first list did not arrive")
-}
-
-/// Follows Agents or templates, and wakes the Workflows that wait for one.
-async fn watch_catalog<K>(
-    client: &Client,
-    workflows: Store<Guarded>,
-    wake: UnboundedSender<ObjectRef<Guarded>>,
-) -> anyhow::Result<Store<DeserializeGuard<K>>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let api = Api::<DeserializeGuard<K>>::all(client.clone());
-    let mut changes = watch(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    tokio::spawn(async move {
-        loop {
-            match changes.try_next().await {
-                Ok(Some(_)) => {
-                    for reference in workflows.state().iter().filter_map(|object| not_accepted(object)) {
-                        if wake.unbounded_send(reference).is_err() {
-                            return;
-                        }
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
-            }
-        }
-    });
-    reader
-        .wait_until_ready()
-        .await
-        .context("the first list did not arrive")?;
-    Ok(reader)
-}
-
-fn not_accepted(object: &Guarded) -> Option<ObjectRef<Guarded>> {
-    let workflow = object.0.as_ref().ok()?;
-    let status = workflow.status.as_ref();
-    let waits = status.is_none_or(|status| status.run_ref.is_none() && !status.phase.is_terminal());
-    waits.then(|| children::reference(workflow))
-}
-
-/// Puts away at once what a deleted Workflow leaves; the sweep catches what is missed here.
-async fn watch_deletions(client: Client, context: Arc<Context>) {
-    let api = Api::<Guarded>::all(client);
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
-    while let Some(event) = events.next().await {
-        if let Ok(Event::Delete(object)) = event
-            && let Some(uid) = object.uid()
-        {
-            sweep::purge(&context, &uid).await;
-        }
-    }
-}
-
-/// Keeps the gauges fresh.
-async fn measure(context: Arc<Context>) {
-    loop {
-        let metrics = &context.metrics;
-        if let Ok((depths, results)) = context.queue.depths().await {
-            let now = Moment::now();
-            for Depth { agent, tasks, oldest } in depths {
-                let agent = metrics.label_of(&agent);
-                let age = oldest.map_or(0, |oldest| now.millis_since(oldest) / 1000);
-                metrics.queue_depth.with_label_values(&[&agent]).set(tasks);
-                let oldest = metrics.queue_oldest.with_label_values(&[&agent]);
-                oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
-            }
-            metrics.results_lag.set(results);
-        }
-        metrics.redis_up.set(i64::from(context.queue.is_healthy()));
-        let held = i64::try_from(context.admission.waiting()).unwrap_or(i64::MAX);
-        metrics.stages_held.set(held);
-        metrics.workflows.reset();
-        metrics.stages.reset();
-        for workflow in context.workflows() {
-            metrics.workflows.with_label_values(&[phase(&workflow)]).inc();
-            let status = workflow
-                .status
-                .iter()
-                .filter(|status| !status.phase.is_terminal());
-            for stage in status.flat_map(|status| &status.stages) {
-                metrics.stages.with_label_values(&[stage.phase.as_str()]).inc();
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    }
-}
-
-fn phase(workflow: &Workflow) -> &'static str {
-    workflow
-        .status
-        .as_ref()
-        .map(|status| status.phase)
-        .unwrap_or_default()
-        .as_str()
 }

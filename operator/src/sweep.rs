@@ -31,10 +31,12 @@ pub async fn sweep(context: Arc<Context>) {
     }
 }
 
-/// Purges every Workflow of which the store or the result stream holds something, and the live list does not.
+/// Purges every Workflow of which the store, the result stream or the admission holds something, and the live list does not. A
+/// reconciliation that was under way while its Workflow was deleted may have noted it again.
 async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The store is asked first: a Workflow made in between is in the list.
     let mut left = context.results.workflows();
+    left.extend(context.admission.workflows());
     left.extend(context.gateway.stored_workflows().await?);
     if left.is_empty() {
         return Ok(());

@@ -45,7 +45,7 @@ impl Written {
 }
 
 /// Resource versions of one kind are integers that grow (guaranteed since Kubernetes 1.35, true in every release before).
-fn version(workflow: &Workflow) -> u64 {
+pub fn version(workflow: &Workflow) -> u64 {
     workflow
         .resource_version()
         .and_then(|version| version.parse().ok())

@@ -9,6 +9,7 @@ mod approvals;
 mod apps;
 mod completion;
 mod concurrency;
+mod conformance;
 mod deletion;
 mod faults;
 mod foreign_images;

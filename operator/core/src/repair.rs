@@ -64,7 +64,9 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Its next round is part of the Workflow's current run, whatever run the stage had its last one in.
     fn reset(&mut self, name: &str, round: u32) {
+        let current = self.status.run;
         let Some(pinned) = self.run.stage(name) else {
             return;
         };
@@ -75,7 +77,7 @@ impl Draft<'_> {
         *stage = StageStatus {
             name: before.name,
             agent: before.agent,
-            run: before.run,
+            run: before.run.max(current),
             round,
             attempt: before.attempt,
             job: before.job,

@@ -57,7 +57,7 @@ fn admission(limit: usize) -> (Admission, UnboundedReceiver<ObjectRef<Guarded>>)
         max_running_stages: Some(limit),
         ..Settings::default()
     };
-    (Admission::new(settings, wake), woken)
+    (Admission::new(settings, Clock::system(), wake), woken)
 }
 
 fn woken(receiver: &mut UnboundedReceiver<ObjectRef<Guarded>>) -> Vec<String> {
@@ -174,4 +174,25 @@ fn a_newer_workflow_of_a_key_takes_the_place_of_older_ones_when_it_says_so() {
     admission.note(&old, Some(&run()));
     assert_eq!(woken(&mut receiver), ["newest"]);
     assert!(is_granted(&admission.decide(&newest, &wants, &[], now(10))));
+}
+
+#[test]
+fn what_a_slower_one_saw_takes_no_seat_that_is_free_again() {
+    let (admission, mut receiver) = admission(1);
+    let versioned = |phase, version: &str| {
+        let mut workflow = workflow("first", phase, &Value::Null);
+        workflow.metadata.resource_version = Some(version.to_owned());
+        workflow
+    };
+    admission.note(&versioned("Running", "7"), Some(&run()));
+    admission.note(&versioned("Succeeded", "9"), None);
+    admission.note(&versioned("Running", "8"), Some(&run()));
+    let second = workflow("second", "Pending", &Value::Null);
+    assert!(is_granted(&admission.decide(
+        &second,
+        &[want("second", 0)],
+        &[],
+        now(1)
+    )));
+    assert!(woken(&mut receiver).is_empty());
 }

@@ -251,3 +251,30 @@ fn work_goes_back_only_to_a_stage_that_it_came_from() {
         assert!(violations[0].remedy.contains(part), "{violations:?}");
     }
 }
+
+#[test]
+fn a_round_of_a_later_run_belongs_to_that_run() {
+    let mut scene = running(template(3));
+    made(&mut scene);
+    scene.result("check", measured(2.0));
+    scene.act();
+    made(&mut scene);
+    for stage in ["check", "other", "last"] {
+        scene.result(stage, measured(0.0));
+        scene.act();
+    }
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Completed);
+    scene.observation.spec.retry = Some(serde_json::from_value(json!({"from": "check", "run": 2})).unwrap());
+    scene.act();
+    scene.act();
+    let before = scene.stage("make").clone();
+    assert_eq!((before.run, before.round), (1, 1));
+    scene.result("check", measured(1.0));
+    scene.act();
+    let after = scene.stage("make");
+    // The same round of the same run would be a stage that had ended and changed.
+    assert_eq!(
+        (after.run, after.round, after.attempt),
+        (2, 1, before.attempt + 1)
+    );
+}

@@ -1,0 +1,285 @@
+//! Everything that the leader does, over whatever is outside of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Controller;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_core::Settings;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Admission;
+use crate::children::{self, Children};
+use crate::clock::Clock;
+use crate::controller::{self, Context, Guarded};
+use crate::gateway::Gateway;
+use crate::job::PodSettings;
+use crate::metrics::Metrics;
+use crate::queue::{Depth, Queue};
+use crate::redis_link::RedisLink;
+use crate::results::{self, Results};
+use crate::{install, sweep};
+
+/// All that the operator acts upon, or asks.
+#[derive(Clone)]
+pub struct Outside {
+    pub client: Client,
+    pub redis: Arc<dyn RedisLink>,
+    pub gateway: Arc<dyn Gateway>,
+    pub clock: Clock,
+}
+
+/// What the leader is told about its release.
+#[derive(Clone)]
+pub struct Release {
+    pub namespace: String,
+    /// Name of the operator's Pod.
+    pub identity: String,
+    pub toolchain_image: String,
+    /// ClusterRole of stages that deploy.
+    pub deployer_cluster_role: String,
+    /// Workflows that are reconciled at once.
+    pub concurrency: u16,
+    pub pod: PodSettings,
+    pub settings: Settings,
+}
+
+/// Leads until `stop`. Nothing of it goes on once this future is dropped.
+pub async fn lead(
+    outside: Outside,
+    release: Release,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Outside {
+        client,
+        redis,
+        gateway,
+        clock,
+    } = outside;
+    install::built_ins(&client, &release.namespace, &release.toolchain_image)
+        .await
+        .context("the built-ins cannot be installed")?;
+
+    let mut tasks = JoinSet::new();
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let (wake, triggers) = unbounded();
+    let (jobs, pods) = (Arc::new(Children::default()), Arc::new(Children::default()));
+    let approvals = Arc::new(Children::default());
+    let workflows = controller.store();
+    let agents = watch_catalog::<Agent>(&mut tasks, &client, workflows.clone(), wake.clone()).await?;
+    let templates =
+        watch_catalog::<WorkflowTemplate>(&mut tasks, &client, workflows.clone(), wake.clone()).await?;
+    watch_children(&mut tasks, &client, jobs.clone(), wake.clone()).await?;
+    watch_children(&mut tasks, &client, pods.clone(), wake.clone()).await?;
+    watch_children(&mut tasks, &client, approvals.clone(), wake.clone()).await?;
+
+    let results = Arc::new(Results::default());
+    let admission = Arc::new(Admission::new(
+        release.settings.clone(),
+        clock.clone(),
+        wake.clone(),
+    ));
+    let context = Arc::new(Context {
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: "stagecraft-operator".to_owned(),
+                instance: Some(release.identity.clone()),
+            },
+        ),
+        client: client.clone(),
+        namespace: release.namespace,
+        settings: release.settings,
+        pod: release.pod,
+        deployer_cluster_role: release.deployer_cluster_role,
+        jobs,
+        pods,
+        approvals,
+        agents,
+        templates,
+        store: workflows,
+        written: crate::written::Written::default(),
+        runs: controller::Runs::default(),
+        refusals: crate::refusals::Refusals::default(),
+        admission: admission.clone(),
+        results: results.clone(),
+        queue: Arc::new(Queue::new(redis.clone())),
+        gateway,
+        clock,
+        metrics,
+    });
+    tasks.spawn(results::listen(results, redis, release.identity, wake));
+    tasks.spawn(sweep::sweep(context.clone()));
+    tasks.spawn(watch_deletions(client, context.clone()));
+    tasks.spawn(admission.tell());
+    tasks.spawn(measure(context.clone()));
+    controller::run(
+        controller,
+        context,
+        triggers,
+        release.concurrency,
+        stop.cancelled_owned(),
+    )
+    .await;
+    Ok(())
+}
+
+/// Follows Jobs or Pods. The first list is complete before anything is reconciled: a Job that is merely not seen yet must
+/// not look lost.
+async fn watch_children<K>(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    children: Arc<Children<K>>,
+    wake: UnboundedSender<ObjectRef<Guarded>>,
+) -> anyhow::Result<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().labels(&children::selector());
+    let mut events = watch(Api::<K>::all(client.clone()), config)
+        .default_backoff()
+        .boxed();
+    let (first, listed) = tokio::sync::oneshot::channel();
+    tasks.spawn(async move {
+        let mut first = Some(first);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    for reference in children.observe(&event) {
+                        if wake.unbounded_send(reference).is_err() {
+                            return;
+                        }
+                    }
+                    if let (Event::InitDone, Some(first)) =
+                        (&event, first.take_if(|_| matches!(event, Event::InitDone)))
+                    {
+                        let _ = first.send(());
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
+            }
+        }
+    });
+    listed.await.context("the first list did not arrive")
+}
+
+/// Follows Agents or templates, and wakes the Workflows that wait for one.
+async fn watch_catalog<K>(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    workflows: Store<Guarded>,
+    wake: UnboundedSender<ObjectRef<Guarded>>,
+) -> anyhow::Result<Store<DeserializeGuard<K>>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let api = Api::<DeserializeGuard<K>>::all(client.clone());
+    let mut changes = watch(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    tasks.spawn(async move {
+        loop {
+            match changes.try_next().await {
+                Ok(Some(_)) => {
+                    let mut waiting: Vec<_> = workflows
+                        .state()
+                        .iter()
+                        .filter_map(|object| not_accepted(object))
+                        .collect();
+                    waiting.sort_by_key(|reference| (reference.namespace.clone(), reference.name.clone()));
+                    for reference in waiting {
+                        if wake.unbounded_send(reference).is_err() {
+                            return;
+                        }
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
+            }
+        }
+    });
+    reader
+        .wait_until_ready()
+        .await
+        .context("the first list did not arrive")?;
+    Ok(reader)
+}
+
+fn not_accepted(object: &Guarded) -> Option<ObjectRef<Guarded>> {
+    let workflow = object.0.as_ref().ok()?;
+    let status = workflow.status.as_ref();
+    let waits = status.is_none_or(|status| status.run_ref.is_none() && !status.phase.is_terminal());
+    waits.then(|| children::reference(workflow))
+}
+
+/// Puts away at once what a deleted Workflow leaves; the sweep catches what is missed here.
+async fn watch_deletions(client: Client, context: Arc<Context>) {
+    let api = Api::<Guarded>::all(client);
+    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        if let Ok(Event::Delete(object)) = event
+            && let Some(uid) = object.uid()
+        {
+            sweep::purge(&context, &uid).await;
+        }
+    }
+}
+
+/// Keeps the gauges fresh.
+async fn measure(context: Arc<Context>) {
+    loop {
+        let metrics = &context.metrics;
+        if let Ok((depths, results)) = context.queue.depths().await {
+            let now = context.clock.now();
+            for Depth { agent, tasks, oldest } in depths {
+                let agent = metrics.label_of(&agent);
+                let age = oldest.map_or(0, |oldest| now.millis_since(oldest) / 1000);
+                metrics.queue_depth.with_label_values(&[&agent]).set(tasks);
+                let oldest = metrics.queue_oldest.with_label_values(&[&agent]);
+                oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
+            }
+            metrics.results_lag.set(results);
+        }
+        metrics.redis_up.set(i64::from(context.queue.is_healthy()));
+        let held = i64::try_from(context.admission.waiting()).unwrap_or(i64::MAX);
+        metrics.stages_held.set(held);
+        metrics.workflows.reset();
+        metrics.stages.reset();
+        for workflow in context.workflows() {
+            metrics.workflows.with_label_values(&[phase(&workflow)]).inc();
+            let status = workflow
+                .status
+                .iter()
+                .filter(|status| !status.phase.is_terminal());
+            for stage in status.flat_map(|status| &status.stages) {
+                metrics.stages.with_label_values(&[stage.phase.as_str()]).inc();
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+fn phase(workflow: &Workflow) -> &'static str {
+    workflow
+        .status
+        .as_ref()
+        .map(|status| status.phase)
+        .unwrap_or_default()
+        .as_str()
+}
