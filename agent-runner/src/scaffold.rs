@@ -22,9 +22,10 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use stagecraft_api::StructuredError;
 use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::payload::{BuiltInPayload, Payload, ScaffoldPayload};
+use stagecraft_api::payload::{BuiltInPayload, Payload, ScaffoldPayload, WorkKind};
 use stagecraft_api::result::AgentResult;
 
+use self::error::KindError;
 use self::plan::{Feature, Operation, Plan};
 use crate::task::{self, Places};
 
@@ -39,12 +40,12 @@ pub fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let places = Places::from_environment()?;
     let task = places.read_task()?;
-    check_payload(&task)?;
-    println!(
-        "scaffold: provider {PROVIDER}: {} requirements are read by rules, no model is asked",
-        task.project.requirements.len()
-    );
-    let result = match make(&places, &task)? {
+    let payload = check_payload(&task)?;
+    let made = match payload.kind {
+        WorkKind::App => make(&places, &task)?,
+        other => Err(KindError(other).structured()),
+    };
+    let result = match made {
         Ok(result) => result,
         Err(error) => {
             println!("scaffold: {}: {}", error.code, error.message);
@@ -70,6 +71,10 @@ fn check_payload(task: &TaskEnvelope) -> anyhow::Result<ScaffoldPayload> {
 
 /// The outer error is one of the agent's surroundings, the inner one that of the work.
 fn make(places: &Places, task: &TaskEnvelope) -> anyhow::Result<Result<AgentResult, StructuredError>> {
+    println!(
+        "scaffold: provider {PROVIDER}: {} requirements are read by rules, no model is asked",
+        task.project.requirements.len()
+    );
     let plan = match understand::understand(&task.project) {
         Ok(plan) => plan,
         Err(error) => return Ok(Err(error.structured())),

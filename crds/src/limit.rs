@@ -1,6 +1,8 @@
 //! Bounds that more than one process enforces. Schemas repeat them as numbers because attributes take no constants; the
 //! test `schemas_repeat_the_limits` holds the two together.
 
+use serde_json::Value;
+
 /// Longest message of an error or a stage, in [`stored_bytes`].
 pub const MESSAGE_BYTES: usize = 1024;
 /// Longest message of a Workflow that ended, in [`stored_bytes`]: it stands in the table of `kubectl get`.
@@ -53,8 +55,32 @@ pub const EXPRESSION_BYTES: usize = 1024;
 pub const RESOLVED_PAYLOAD_BYTES: usize = 16 * 1024;
 /// Most parameters of a template.
 pub const PARAMETERS: usize = 32;
+/// Most references in the payload of a stage: each is an expression that is read, and sees everything that went before.
+pub const REFERENCES: usize = 64;
+/// Deepest nesting of arrays and objects in what anybody hands in: spec, run, outputs. Readers of JSON give up at 128, and such a
+/// value stands some levels deep in the lists that Kubernetes hands out.
+pub const DEPTH: usize = 48;
+/// Largest count of anything in a status: whole numbers above it are none for many readers of JSON, and the API server refuses
+/// those above 2^63.
+pub const COUNT: u64 = 1 << 53;
 /// Summaries of earlier attempts kept for each stage; older ones are dropped and stay counted.
 pub const HISTORY: usize = 5;
+
+/// How deep arrays and objects are nested in a value: 0 for a text or a number.
+pub fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(value, 0)];
+    while let Some((value, above)) = open.pop() {
+        let depth = above + 1;
+        match value {
+            Value::Array(values) => open.extend(values.iter().map(|value| (value, depth))),
+            Value::Object(fields) => open.extend(fields.values().map(|value| (value, depth))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => continue,
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
 
 /// Bytes that a JSON text takes in etcd: the API server escapes `<`, `>`, `&` and two line separators, which serde_json
 /// leaves as they are.

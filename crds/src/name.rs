@@ -14,11 +14,13 @@ pub const OPERATOR: &str = "operator";
 /// Name of the Job of one attempt: readable, unique, at most 60 characters, so that a Pod's suffix fits a label.
 pub fn job(workflow: &str, key: &AttemptKey) -> String {
     let digest = short_hash(&key.to_string());
+    let attempt = key.attempt.to_string();
+    // Four digits have room beside the stage; more take it from there.
+    let stage = 20_usize.saturating_sub(attempt.len().max(4));
     format!(
-        "{}-{}-{}-{digest}",
+        "{}-{}-{attempt}-{digest}",
         part(workflow, 27),
-        part(&key.stage, 16),
-        key.attempt
+        part(&key.stage, stage)
     )
 }
 
@@ -82,9 +84,10 @@ pub fn agent(id: &str) -> String {
     format!("{REDIS_PREFIX}agents:{id}")
 }
 
-/// A prefix of a DNS label that does not end in a dash.
+/// A prefix of a DNS label, at most `length` bytes, that does not end in a dash.
 fn part(text: &str, length: usize) -> &str {
-    text.get(..length).unwrap_or(text).trim_end_matches(['-', '.'])
+    let end = text.floor_char_boundary(length);
+    text.get(..end).unwrap_or_default().trim_end_matches(['-', '.'])
 }
 
 /// 40 bits, enough beside the readable part and the attempt number.
@@ -111,6 +114,19 @@ mod tests {
         let name = job(&"w".repeat(63), &key(&"s".repeat(63), 9999));
         assert!(name.len() <= 63 - 6 + 3, "{name} has {} characters", name.len());
         assert!(job("a-b", &key("scaffold", 1)).starts_with("a-b-scaffold-1-"));
+    }
+
+    #[test]
+    fn names_keep_their_bounds_whatever_they_are_made_of() {
+        for text in ["ä".repeat(100), "a".repeat(100), String::new()] {
+            for attempt in [1, 9_999, 10_000, u32::MAX] {
+                let name = job(&text, &key(&text, attempt));
+                assert!(name.len() <= 60, "{name} has {} bytes", name.len());
+            }
+            for name in [run(&text, "u"), deployer(&text, "u"), approval(&text, &text, "q")] {
+                assert!(name.len() <= 63, "{name} has {} bytes", name.len());
+            }
+        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ impl BuiltInPayload {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ScaffoldPayload {
+    /// What kind of work is wanted. Default: app.
+    pub kind: WorkKind,
     /// Branch of the project that the new version follows upon, when it exists; its files are replaced. Default: main. At most
     /// 100 characters.
     #[schemars(
@@ -68,7 +70,45 @@ pub struct ScaffoldPayload {
 impl Default for ScaffoldPayload {
     fn default() -> Self {
         Self {
+            kind: WorkKind::default(),
             base_branch: "main".to_owned(),
+        }
+    }
+}
+
+/// What kind of work is wanted: the built-in types of `spec.type`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkKind {
+    /// A new web application.
+    #[default]
+    App,
+    /// A new HTTP service.
+    Service,
+    /// A change to what a project does.
+    Feature,
+    /// The correction of a fault, with tests that show it is gone.
+    Bugfix,
+    /// A library or module that is added to a project.
+    Capability,
+}
+
+impl WorkKind {
+    pub const ALL: [Self; 5] = [
+        Self::App,
+        Self::Service,
+        Self::Feature,
+        Self::Bugfix,
+        Self::Capability,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Service => "service",
+            Self::Feature => "feature",
+            Self::Bugfix => "bugfix",
+            Self::Capability => "capability",
         }
     }
 }

@@ -139,8 +139,9 @@ struct Image {
     pieces: Vec<Piece>,
 }
 
+/// A blob that an image is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece {
+pub struct Piece {
     digest: Digest,
     bytes: u64,
 }
@@ -207,7 +208,7 @@ async fn require(gateway: &Gateway, member: &Member, digest: &Digest, bytes: u64
 }
 
 /// Configuration and layers of a manifest, or the rule that it breaks.
-fn pieces(manifest: &[u8]) -> Result<Vec<Piece>, String> {
+pub fn pieces(manifest: &[u8]) -> Result<Vec<Piece>, String> {
     let manifest: ImageManifest = serde_json::from_slice(manifest)
         .map_err(|error| format!("the manifest is not understood: {error}"))?;
     if manifest.schema_version() != 2 || manifest.media_type() != &Some(MediaType::ImageManifest) {
@@ -263,7 +264,8 @@ fn piece(descriptor: &Descriptor) -> Result<Piece, String> {
     Ok(Piece { digest, bytes })
 }
 
-fn check_configuration(configuration: &[u8], layers: usize) -> Result<(), String> {
+/// Knows the configuration as many layers as there are?
+pub fn check_configuration(configuration: &[u8], layers: usize) -> Result<(), String> {
     let configuration: ImageConfiguration = serde_json::from_slice(configuration)
         .map_err(|error| format!("the image's configuration is not understood: {error}"))?;
     let known = configuration.rootfs().diff_ids().len();

@@ -37,6 +37,13 @@ pub fn named_blobs(key: &AttemptKey, result: &AttemptResult) -> Result<Vec<Named
             check_metrics(metrics)?;
             at_most("summary", text_bytes(summary), limit::MESSAGE_BYTES)?;
             at_most("outputs as JSON", json_bytes(outputs), limit::OUTPUTS_BYTES)?;
+            let depth = outputs.values().map(limit::depth).max().unwrap_or(0) + 1;
+            if depth > limit::DEPTH {
+                return Err(format!(
+                    "the outputs are nested {depth} deep, over the limit of {}",
+                    limit::DEPTH
+                ));
+            }
             let mut blobs = Vec::new();
             if let Some(workspace) = workspace {
                 blobs.push(check_workspace(workspace)?);

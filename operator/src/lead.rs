@@ -4,24 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::channel::mpsc::{UnboundedSender, unbounded};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::channel::mpsc::unbounded;
+use kube::Client;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Controller;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Client, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::runtime::watcher;
 use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
 use stagecraft_core::Settings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
-use crate::children::{self, Children};
+use crate::children::Children;
 use crate::clock::Clock;
 use crate::controller::{self, Context, Guarded};
 use crate::gateway::Gateway;
@@ -30,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Depth, Queue};
 use crate::redis_link::RedisLink;
 use crate::results::{self, Results};
+use crate::watch::{watch_catalog, watch_children, watch_deletions};
 use crate::{install, sweep};
 
 /// All that the operator acts upon, or asks.
@@ -135,110 +131,6 @@ pub async fn lead(
     )
     .await;
     Ok(())
-}
-
-/// Follows Jobs or Pods. The first list is complete before anything is reconciled: a Job that is merely not seen yet must
-/// not look lost.
-async fn watch_children<K>(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    children: Arc<Children<K>>,
-    wake: UnboundedSender<ObjectRef<Guarded>>,
-) -> anyhow::Result<()>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let config = watcher::Config::default().labels(&children::selector());
-    let mut events = watch(Api::<K>::all(client.clone()), config)
-        .default_backoff()
-        .boxed();
-    let (first, listed) = tokio::sync::oneshot::channel();
-    tasks.spawn(async move {
-        let mut first = Some(first);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    for reference in children.observe(&event) {
-                        if wake.unbounded_send(reference).is_err() {
-                            return;
-                        }
-                    }
-                    if let (Event::InitDone, Some(first)) =
-                        (&event, first.take_if(|_| matches!(event, Event::InitDone)))
-                    {
-                        let _ = first.send(());
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
-            }
-        }
-    });
-    listed.await.context("the first list did not arrive")
-}
-
-/// Follows Agents or templates, and wakes the Workflows that wait for one.
-async fn watch_catalog<K>(
-    tasks: &mut JoinSet<()>,
-    client: &Client,
-    workflows: Store<Guarded>,
-    wake: UnboundedSender<ObjectRef<Guarded>>,
-) -> anyhow::Result<Store<DeserializeGuard<K>>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let api = Api::<DeserializeGuard<K>>::all(client.clone());
-    let mut changes = watch(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    tasks.spawn(async move {
-        loop {
-            match changes.try_next().await {
-                Ok(Some(_)) => {
-                    let mut waiting: Vec<_> = workflows
-                        .state()
-                        .iter()
-                        .filter_map(|object| not_accepted(object))
-                        .collect();
-                    waiting.sort_by_key(|reference| (reference.namespace.clone(), reference.name.clone()));
-                    for reference in waiting {
-                        if wake.unbounded_send(reference).is_err() {
-                            return;
-                        }
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "a watch broke; trying again"),
-            }
-        }
-    });
-    reader
-        .wait_until_ready()
-        .await
-        .context("the first list did not arrive")?;
-    Ok(reader)
-}
-
-fn not_accepted(object: &Guarded) -> Option<ObjectRef<Guarded>> {
-    let workflow = object.0.as_ref().ok()?;
-    let status = workflow.status.as_ref();
-    let waits = status.is_none_or(|status| status.run_ref.is_none() && !status.phase.is_terminal());
-    waits.then(|| children::reference(workflow))
-}
-
-/// Puts away at once what a deleted Workflow leaves; the sweep catches what is missed here.
-async fn watch_deletions(client: Client, context: Arc<Context>) {
-    let api = Api::<Guarded>::all(client);
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
-    while let Some(event) = events.next().await {
-        if let Ok(Event::Delete(object)) = event
-            && let Some(uid) = object.uid()
-        {
-            sweep::purge(&context, &uid).await;
-        }
-    }
 }
 
 /// Keeps the gauges fresh.

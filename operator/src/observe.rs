@@ -303,7 +303,8 @@ async fn run(
     })
 }
 
-fn decode_run(found: &ConfigMap, reference: &RunRef) -> Result<Run, String> {
+/// The run in a ConfigMap, if it is the one that the status names.
+pub fn decode_run(found: &ConfigMap, reference: &RunRef) -> Result<Run, String> {
     let RunRef { name, digest } = reference;
     let text = found.data.as_ref().and_then(|data| data.get(RUN_ENTRY));
     let text = text.ok_or_else(|| format!("ConfigMap {name} has no entry {RUN_ENTRY}"))?;

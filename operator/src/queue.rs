@@ -175,7 +175,7 @@ pub struct Depth {
 }
 
 /// Redis names entries by the milliseconds since 1970 at which they were added.
-fn added_at(id: &str) -> Option<Moment> {
+pub fn added_at(id: &str) -> Option<Moment> {
     let millis: i64 = id.split('-').next()?.parse().ok()?;
     jiff::Timestamp::from_millisecond(millis).ok().map(Moment::new)
 }

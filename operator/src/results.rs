@@ -74,7 +74,8 @@ impl Results {
         self.deaf.load(Ordering::Relaxed)
     }
 
-    fn add(&self, entry: &StreamId) -> Option<ObjectRef<Guarded>> {
+    /// Takes an entry of the stream in, and names the Workflow that it concerns. None: it is malformed.
+    pub fn add(&self, entry: &StreamId) -> Option<ObjectRef<Guarded>> {
         let text = |field: &str| entry.get::<String>(field);
         let (namespace, workflow) = (text(result_entry::NAMESPACE)?, text(result_entry::WORKFLOW)?);
         let result: AttemptResult = serde_json::from_str(&text(result_entry::RESULT)?).ok()?;

@@ -8,10 +8,11 @@ use anyhow::{Context as _, anyhow};
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::api::Api;
-use kube::client::ClientBuilder;
+use kube::client::{ClientBuilder, DynBody};
 use stagecraft_api::protocol::GATEWAY_PORT;
 use stagecraft_core::Settings;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 
 use crate::args::RunArguments;
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::lead::{Outside, Release, lead};
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::redis_link::{RedisSettings, Server};
+use crate::shallow::shallow;
 use crate::status_server::{self, Status};
 
 /// Runs until SIGTERM or until the lease is lost.
@@ -74,7 +76,12 @@ async fn client(metrics: &Metrics) -> anyhow::Result<Client> {
         .context("no Kubernetes configuration")?;
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).context("no Kubernetes client")?;
-    Ok(builder.with_layer(&metrics.api_requests).build())
+    // Without what nobody can read: one Workflow that is too deep would hide all others.
+    let shallow = MapResponseLayer::new(shallow::<Box<DynBody>>);
+    Ok(builder
+        .with_layer(&shallow)
+        .with_layer(&metrics.api_requests)
+        .build())
 }
 
 /// Ends at SIGTERM or SIGINT.

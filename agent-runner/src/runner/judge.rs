@@ -58,11 +58,22 @@ pub fn read_result(layout: &Layout) -> Result<AgentResult, StructuredError> {
 }
 
 /// A result as the agent wrote it, within bounds.
-pub(super) fn parse_result(text: &[u8]) -> Result<AgentResult, StructuredError> {
+pub fn parse_result(text: &[u8]) -> Result<AgentResult, StructuredError> {
     let mut result: AgentResult = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
     result.summary = truncate(&result.summary, limit::MESSAGE_BYTES);
-    let outputs = Value::Object(result.outputs.clone()).to_string();
-    let bytes = limit::stored_bytes(&outputs);
+    let outputs = Value::Object(result.outputs.clone());
+    let depth = limit::depth(&outputs);
+    if depth > limit::DEPTH {
+        let message = format!(
+            "the outputs are nested {depth} deep, over the limit of {}",
+            limit::DEPTH
+        );
+        return Err(
+            StructuredError::new("OutputsTooDeep", Category::Validation, message)
+                .suggest("keep deeply nested data as artifacts: write it to a file and name it in the result's artifacts"),
+        );
+    }
+    let bytes = limit::stored_bytes(&outputs.to_string());
     if bytes > limit::OUTPUTS_BYTES {
         let message = format!(
             "the outputs have {bytes} bytes as JSON, over the limit of {}",

@@ -1,6 +1,7 @@
 //! Why the provider makes nothing.
 
 use stagecraft_api::error::{one_line, truncate};
+use stagecraft_api::payload::WorkKind;
 use stagecraft_api::{Category, StructuredError, limit};
 
 /// As much of a requirement as is repeated in a message, in bytes.
@@ -83,14 +84,36 @@ fn named(unmet: &[Unmet]) -> String {
     message
 }
 
+/// What can be done about work that only a model can do.
+const MODELS: &str = "create a ModelProvider of type anthropic or openai in the namespace (see `kubectl explain \
+                      modelprovider.spec`), so that a model makes the project";
+
 impl ProviderError {
     /// The error as users see it.
     pub fn structured(&self) -> StructuredError {
-        let models = "create a ModelProvider of type anthropic or openai in the namespace (see `kubectl explain \
-                      modelprovider.spec`), so that a model makes the project";
         let action = format!(
-            "{models}; or put these texts into other words: the provider knows the operations and \
+            "{MODELS}; or put these texts into other words: the provider knows the operations and \
                               features of a calculator, and refuses a text with any word that it does not know"
+        );
+        StructuredError::new("ProviderCannotMake", Category::Configuration, self.to_string())
+            .suggest(action)
+            .fatal()
+    }
+}
+
+/// The provider does no work of this kind. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the built-in provider makes calculators as new web applications (type app) and no work of type {}, which takes a model",
+    .0.as_str()
+)]
+pub struct KindError(pub WorkKind);
+
+impl KindError {
+    /// The error as users see it.
+    pub fn structured(self) -> StructuredError {
+        let action = format!(
+            "{MODELS}; or name an Agent of your own for the stage, in spec.stages[name=scaffold].agent"
         );
         StructuredError::new("ProviderCannotMake", Category::Configuration, self.to_string())
             .suggest(action)

@@ -8,6 +8,7 @@ mod faults;
 mod gateway;
 mod git;
 mod history;
+mod hostile_reports;
 mod hostile_trees;
 mod images;
 mod integration;

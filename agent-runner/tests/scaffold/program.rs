@@ -126,6 +126,33 @@ fn what_it_cannot_make_is_an_error_and_nothing_is_written() {
 }
 
 #[test]
+fn work_of_another_kind_ends_at_once_and_nothing_is_written() {
+    for kind in ["service", "feature", "bugfix", "capability"] {
+        let pod = pod();
+        let output = run(&pod, &task("scaffold", &json!({"kind": kind}), &["Add"]));
+        assert!(output.status.success(), "{output:?}");
+        let error = result(&pod).error.unwrap();
+        assert_eq!(
+            (error.code.as_str(), error.retryable),
+            ("ProviderCannotMake", false)
+        );
+        assert!(
+            error.message.contains(&format!("type {kind}")),
+            "{}",
+            error.message
+        );
+        assert_eq!(workspace(&pod), BTreeMap::new());
+    }
+    let app = pod();
+    assert!(
+        run(&app, &task("scaffold", &json!({"kind": "app"}), &["Add"]))
+            .status
+            .success()
+    );
+    assert_eq!(result(&app).error, None);
+}
+
+#[test]
 fn another_project_is_left_alone() {
     let pod = pod();
     std::fs::write(pod.path().join("workspace/mine"), "x").unwrap();

@@ -1,6 +1,8 @@
 //! What is refused, and how the refusal names it.
 
+use stagecraft_agent_runner::scaffold::error::KindError;
 use stagecraft_api::Category;
+use stagecraft_api::payload::WorkKind;
 use stagecraft_api::run::RunProject;
 
 use crate::{project, refusal_of};
@@ -138,6 +140,31 @@ fn a_project_that_is_no_calculator_is_refused() {
         message.contains("requirement 2 `Dark mode` (nothing says that the project is a calculator)"),
         "{message}"
     );
+}
+
+#[test]
+fn each_kind_of_work_but_an_application_is_refused_with_its_reason() {
+    let others = WorkKind::ALL.into_iter().filter(|kind| *kind != WorkKind::App);
+    for kind in others {
+        let error = KindError(kind).structured();
+        assert_eq!(
+            (error.code.as_str(), error.category, error.retryable),
+            ("ProviderCannotMake", Category::Configuration, false)
+        );
+        let named = format!("no work of type {}", kind.as_str());
+        assert!(
+            error.message.contains(&named) && error.message.contains("calculators"),
+            "{}",
+            error.message
+        );
+        let action = error.suggested_action.unwrap();
+        for part in [
+            "ModelProvider of type anthropic or openai",
+            "spec.stages[name=scaffold].agent",
+        ] {
+            assert!(action.contains(part), "{action}");
+        }
+    }
 }
 
 #[test]

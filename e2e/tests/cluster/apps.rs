@@ -124,33 +124,6 @@ fn three_calculators_at_once_do_not_touch_each_other() -> anyhow::Result<()> {
     })
 }
 
-#[test]
-fn what_the_built_in_provider_cannot_make_says_which_would() -> anyhow::Result<()> {
-    scenario(Isolation::Shared, LIMIT, async |world| {
-        let mut workflow = calculator("chess");
-        let requirements = json!([
-            "Play chess against the computer.",
-            "Keep the games in PostgreSQL."
-        ]);
-        set(&mut workflow, "/spec/project", "requirements", requirements);
-        set(
-            &mut workflow,
-            "/spec/project",
-            "description",
-            json!("A chess server."),
-        );
-        world.create::<Workflow>(workflow).await?;
-        let status = world.failed("chess", ONE).await?;
-        let failed = stage(&status, "scaffold")?;
-        let error = failed.error.as_ref().context("no error")?;
-        assert_eq!((error.code.as_str(), failed.attempt), ("ProviderCannotMake", 1));
-        ensure!(error.message.contains("Play chess"), "{error:?}");
-        let action = error.suggested_action.clone().unwrap_or_default();
-        ensure!(action.contains("ModelProvider"), "{error:?}");
-        Ok(())
-    })
-}
-
 /// Only the stages that bring work into a branch; `spoil` changes the work on its way when it is given.
 async fn integrate(world: &World, name: &str, spoil: Option<Value>) -> anyhow::Result<()> {
     let sabotage = Sabotage {

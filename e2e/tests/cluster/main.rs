@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod app_failures;
+mod app_refusals;
 mod approvals;
 mod apps;
 mod completion;

@@ -15,6 +15,8 @@ mod branches;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod operator;

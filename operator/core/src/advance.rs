@@ -13,6 +13,7 @@ use stagecraft_api::status::{
     AttemptSummary, Ending, StagePhase, StageStatus, WorkflowPhase, WorkflowStatus,
 };
 
+use crate::bounds::bounded_usage;
 use crate::ending::{Part, main_ending, whole_ending};
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Next, count, next};
@@ -184,7 +185,7 @@ impl Draft<'_> {
             return;
         };
         if let Some(stage) = self.stage_mut(&run.name) {
-            stage.usage = result.usage;
+            stage.usage = result.usage.map(bounded_usage);
         }
     }
 

@@ -164,8 +164,8 @@ impl Draft<'_> {
                     .stages
                     .iter()
                     .filter_map(|stage| stage.usage)
-                    .map(|usage| usage.cpu_millis)
-                    .sum(),
+                    .fold(0, |sum: u64, usage| sum.saturating_add(usage.cpu_millis))
+                    .min(limit::COUNT),
             },
             self_approval: wanted.self_approval,
             requested_by: spec.requested_by.clone().unwrap_or_default(),

@@ -1,22 +1,20 @@
 //! The Agents and templates that the leader installs in the release's namespace.
 
+mod templates;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use stagecraft_api::agent::{AgentResources, AgentSpec, Permission, Requirement, WorkspaceAccess};
-use stagecraft_api::failure::RetryPolicy;
-use stagecraft_api::gate::{Gate, GateSeverity, Operator};
 use stagecraft_api::payload::{
     DeploymentPayload, E2ePayload, EchoPayload, IntegrationPayload, ScaffoldPayload, ValidationPayload,
 };
-use stagecraft_api::status::WorkflowPhase;
-use stagecraft_api::template::{StageInput, StageSpec, WorkflowTemplateSpec};
+
+pub use templates::templates;
 
 /// Where the runner puts the program of the built-in agents, whatever the image.
 const PROGRAM: &str = "/stagecraft/bin/stagecraft-agent";
-/// The artifact of the integration agent that the deployment agent takes.
-const DISTRIBUTION: &str = "dist.tar";
 
 /// Built-in Agents by name. `toolchain` is the image with the tools that check what was generated.
 pub fn agents(toolchain: &str) -> Vec<(&'static str, AgentSpec)> {
@@ -74,11 +72,6 @@ pub fn agents(toolchain: &str) -> Vec<(&'static str, AgentSpec)> {
     ]
 }
 
-/// Built-in templates by name.
-pub fn templates() -> Vec<(&'static str, WorkflowTemplateSpec)> {
-    vec![("echo", echo_template()), ("app", app_template())]
-}
-
 fn agent<P: JsonSchema>(name: &str, description: &str) -> AgentSpec {
     let payload_schema = match serde_json::to_value(schemars::schema_for!(P)) {
         Ok(Value::Object(schema)) => Some(schema),
@@ -105,93 +98,4 @@ fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     owned.collect()
-}
-
-fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
-    StageSpec {
-        name: name.to_owned(),
-        agent: agent.to_owned(),
-        needs: None,
-        when: None,
-        approval: None,
-        phase,
-        timeout_seconds: 600,
-        retries: 3,
-        retry_policy: RetryPolicy::default(),
-        payload: Map::new(),
-        gates: Vec::new(),
-        repair: None,
-        inputs: Vec::new(),
-    }
-}
-
-fn echo_template() -> WorkflowTemplateSpec {
-    WorkflowTemplateSpec {
-        description: "Five stages of the echo agent: tries an installation out without a model or a key."
-            .to_owned(),
-        parameters: Vec::new(),
-        finally: Vec::new(),
-        stages: vec![
-            stage("scaffold", "echo", WorkflowPhase::Scaffolding),
-            stage("validate", "echo", WorkflowPhase::Validating),
-            stage("e2e", "echo", WorkflowPhase::Testing),
-            stage("integrate", "echo", WorkflowPhase::Integrating),
-            stage("deploy", "echo", WorkflowPhase::Deploying),
-        ],
-    }
-}
-
-fn app_template() -> WorkflowTemplateSpec {
-    let none = |metric: &str| gate(metric, Operator::AtMost, 0.0);
-    let some = |metric: &str| gate(metric, Operator::AtLeast, 1.0);
-    WorkflowTemplateSpec {
-        description:
-            "A new web application: scaffolded, validated, tested in a browser, merged and deployed."
-                .to_owned(),
-        parameters: Vec::new(),
-        finally: Vec::new(),
-        stages: vec![
-            stage("scaffold", "scaffold", WorkflowPhase::Scaffolding),
-            StageSpec {
-                gates: vec![
-                    none("typescriptErrors"),
-                    none("lintErrors"),
-                    none("testsFailed"),
-                    some("testsPassed"),
-                    gate("linesCovered", Operator::AtLeast, 80.0),
-                    none("buildErrors"),
-                ],
-                ..stage("validate", "validation", WorkflowPhase::Validating)
-            },
-            StageSpec {
-                gates: vec![none("e2eFailed"), some("e2ePassed")],
-                ..stage("e2e", "e2e", WorkflowPhase::Testing)
-            },
-            StageSpec {
-                gates: vec![
-                    none("typescriptErrors"),
-                    none("testsFailed"),
-                    some("testsPassed"),
-                    none("buildErrors"),
-                ],
-                ..stage("integrate", "integration", WorkflowPhase::Integrating)
-            },
-            StageSpec {
-                inputs: vec![StageInput {
-                    stage: "integrate".to_owned(),
-                    artifact: DISTRIBUTION.to_owned(),
-                }],
-                ..stage("deploy", "deployment", WorkflowPhase::Deploying)
-            },
-        ],
-    }
-}
-
-fn gate(metric: &str, operator: Operator, threshold: f64) -> Gate {
-    Gate {
-        metric: metric.to_owned(),
-        operator,
-        threshold,
-        severity: GateSeverity::Blocking,
-    }
 }

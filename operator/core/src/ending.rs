@@ -1,5 +1,7 @@
 //! How a Workflow ends: when its stages are over, and then those of `finally`.
 
+use std::collections::BTreeSet;
+
 use stagecraft_api::error::truncate;
 use stagecraft_api::limit;
 use stagecraft_api::run::{Run, RunStage};
@@ -91,15 +93,20 @@ pub(crate) fn is_blocked(name: &str, run: &Run, status: &WorkflowStatus) -> bool
         let stage = status.stages.iter().find(|stage| stage.name == name);
         stage.map(|stage| stage.phase)
     };
-    let needs = run
-        .stage(name)
-        .map(|stage| stage.needs.as_slice())
-        .unwrap_or_default();
-    needs.iter().any(|need| match phase(need) {
-        Some(StagePhase::Failed) | None => true,
-        Some(StagePhase::Pending) => is_blocked(need, run, status),
-        Some(_) => false,
-    })
+    let mut looked_at = BTreeSet::new();
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        let needs = run.stage(name).map(|stage| stage.needs.as_slice());
+        for need in needs.unwrap_or_default() {
+            match phase(need) {
+                Some(StagePhase::Failed) | None => return true,
+                // Stages that wait for each other are looked at once.
+                Some(StagePhase::Pending) if looked_at.insert(need) => open.push(need),
+                Some(_) => {}
+            }
+        }
+    }
+    false
 }
 
 /// The stage for which one part fails: the first that used up its attempts, not one that was given up on its account.

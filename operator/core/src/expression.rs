@@ -1,8 +1,10 @@
 //! Expressions in CEL, the language of Kubernetes' own rules, over parameters and what earlier stages left behind. An expression
 //! is checked when the Workflow is accepted, and evaluated when its stage is about to begin.
 //!
-//! Whoever may create a Workflow writes them, so their cost is bounded: no list is built in a loop, loops are not nested, and
-//! texts and their nesting are short.
+//! Whoever may create a Workflow writes them, so their cost is bounded: no list is built in a loop, loops are not nested and short,
+//! texts and their nesting are short, and so are patterns.
+
+mod cost;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -34,6 +36,8 @@ pub(crate) struct Expression {
     pub(crate) stages: BTreeSet<String>,
     /// Parameters that it names.
     pub(crate) parameters: BTreeSet<String>,
+    /// Whether it goes through a list.
+    loops: bool,
 }
 
 /// Reads an expression, or says what is wrong with it.
@@ -58,6 +62,7 @@ pub(crate) fn parse(text: &str) -> Result<Expression, String> {
         syntax,
         stages: found.stages,
         parameters: found.parameters,
+        loops: found.loops,
     })
 }
 
@@ -66,6 +71,7 @@ pub(crate) fn parse(text: &str) -> Result<Expression, String> {
 struct Names {
     stages: BTreeSet<String>,
     parameters: BTreeSet<String>,
+    loops: bool,
 }
 
 impl Names {
@@ -89,6 +95,9 @@ impl Names {
             Expr::Ident(name) if bound.contains(name) || VARIABLES.contains(&name.as_str()) => Ok(()),
             Expr::Ident(name) => Err(format!("names {name}; choose one of: {}", VARIABLES.join(", "))),
             Expr::Call(call) => {
+                if call.func_name == "matches" {
+                    cost::check_pattern(call.args.last().map(|pattern| &pattern.expr), in_loop)?;
+                }
                 for part in call.target.iter().map(|target| &**target).chain(&call.args) {
                     self.visit(part, bound, deeper, in_loop)?;
                 }
@@ -113,6 +122,7 @@ impl Names {
                 if matches!(comprehension.accu_init.expr, Expr::List(_) | Expr::Map(_)) {
                     return Err("uses map or filter, which build lists: use exists, all or exists_one, or compute it in a stage".to_owned());
                 }
+                self.loops = true;
                 self.visit(&comprehension.iter_range, bound, deeper, in_loop)?;
                 let before = bound.len();
                 bound.push(comprehension.iter_var.clone());
@@ -200,6 +210,9 @@ pub(crate) fn scope(identity: &Identity, run: &Run, stage: &RunStage, status: &W
 impl Expression {
     /// What it comes to, or why it comes to nothing.
     pub(crate) fn evaluate(&self, scope: &Value) -> Result<Value, String> {
+        if self.loops {
+            cost::check_lengths(scope)?;
+        }
         let mut context = Context::with_env(ENVIRONMENT.clone());
         for variable in VARIABLES {
             let value = scope.get(variable).unwrap_or(&Value::Null);

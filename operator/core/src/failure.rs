@@ -22,11 +22,12 @@ pub fn count(stage: &mut StageStatus, error: &StructuredError) {
     let class = FailureClass::of(error);
     // The agent is not to blame when the cluster took the work away.
     if class == FailureClass::Infrastructure {
-        stage.losses += 1;
+        stage.losses = stage.losses.saturating_add(1);
     } else {
-        stage.failures += 1;
+        stage.failures = stage.failures.saturating_add(1);
     }
-    *stage.failed_by.entry(class).or_default() += 1;
+    let failed = stage.failed_by.entry(class).or_default();
+    *failed = failed.saturating_add(1);
 }
 
 /// What comes after an attempt that failed with `error` and was counted.
@@ -79,7 +80,9 @@ fn shared_failures(stage: &StageStatus, run: &RunStage) -> u32 {
         let own = matches!(class, FailureClass::Infrastructure | FailureClass::WrongResult);
         !own && run.retry_policy.limit(*class).is_none()
     });
-    shared.filter_map(|class| stage.failed_by.get(&class)).sum()
+    shared
+        .filter_map(|class| stage.failed_by.get(&class))
+        .fold(0, |sum: u32, failed| sum.saturating_add(*failed))
 }
 
 /// Exponential, capped, with up to a quarter of jitter that depends on the attempt alone: the planner has no randomness.

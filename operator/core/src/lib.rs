@@ -3,13 +3,14 @@
 //! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
 //! shell saw; [`mod@plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`mod@judge`] for one attempt,
 //! [`outcome`] and `gate` for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
-//! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), [`approval`] what a person decides, `repair` what goes back, `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over. [`summary`] is what people read, [`envelope`] the task that an
+//! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), [`approval`] what a person decides, `repair` what goes back, `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over, `bounds` what a status can hold. [`summary`] is what people read, [`envelope`] the task that an
 //! attempt is given.
 
 mod accept;
 pub mod admit;
 mod advance;
 pub mod approval;
+mod bounds;
 pub mod built_in;
 mod ending;
 pub mod envelope;

@@ -9,6 +9,8 @@ use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::RunStage;
 use stagecraft_api::status::{Artifact, WorkspaceRef};
 
+use crate::schema::validator;
+
 /// The result if the stage succeeded with it, or why it did not.
 pub fn judge_result(result: &AttemptResult, run: &RunStage) -> Result<AttemptResult, StructuredError> {
     match &result.outcome {
@@ -40,10 +42,19 @@ fn check_outputs(outputs: &Map<String, Value>, run: &RunStage) -> Result<(), Str
                 .suggest("keep large data as artifacts"),
         );
     }
+    let outputs = Value::Object(outputs.clone());
+    let depth = limit::depth(&outputs);
+    if depth > limit::DEPTH {
+        let message = format!("outputs are nested {depth} deep; the limit is {}", limit::DEPTH);
+        return Err(
+            StructuredError::new("OutputsTooDeep", Category::Validation, message)
+                .suggest("keep deeply nested data as artifacts"),
+        );
+    }
     let Some(schema) = &run.agent.outputs_schema else {
         return Ok(());
     };
-    let validator = jsonschema::validator_for(&Value::Object(schema.clone())).map_err(|error| {
+    let validator = validator(schema).map_err(|error| {
         StructuredError::new(
             "OutputsSchemaInvalid",
             Category::Configuration,
@@ -56,7 +67,7 @@ fn check_outputs(outputs: &Map<String, Value>, run: &RunStage) -> Result<(), Str
         .fatal()
     })?;
     let problems: Vec<String> = validator
-        .iter_errors(&Value::Object(outputs.clone()))
+        .iter_errors(&outputs)
         .take(5)
         .map(|error| {
             format!(
@@ -90,6 +101,7 @@ fn check_workspace(workspace: &WorkspaceRef) -> Result<(), StructuredError> {
         .bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if commit.len() != 40 || !hexadecimal {
+        let commit = truncate(commit, 80);
         return Err(invalid(format!("workspace.commit {commit:?} is not a commit")));
     }
     check_size("the workspace", *bytes)

@@ -15,6 +15,7 @@ use stagecraft_api::status::{StagePhase, WorkflowPhase, WorkflowStatus};
 use crate::accept::accept;
 use crate::admit::Candidate;
 use crate::advance::advance;
+use crate::bounds;
 use crate::observation::{Observation, RunEvidence};
 use crate::put_away::put_away;
 use crate::retry;
@@ -78,6 +79,10 @@ pub struct Notice {
 
 /// Decides.
 pub fn plan(observation: &Observation, settings: &Settings) -> Plan {
+    bounds::keep(decide(observation, settings), observation)
+}
+
+fn decide(observation: &Observation, settings: &Settings) -> Plan {
     if observation.status.phase.is_terminal() {
         return after_the_end(observation, settings);
     }

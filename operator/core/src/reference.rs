@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 use stagecraft_api::error::truncate;
+use stagecraft_api::limit;
 
 use crate::expression::{self, Expression};
 
@@ -24,16 +25,32 @@ pub(crate) fn references(payload: &Map<String, Value>) -> Vec<(String, Result<Ex
     for (name, value) in payload {
         collect(&format!(".{name}"), value, &mut found);
     }
+    if found.len() > limit::REFERENCES {
+        found.truncate(limit::REFERENCES);
+        let error = format!(
+            "a payload holds at most {} references: hand several values on as one object",
+            limit::REFERENCES
+        );
+        found.push((String::new(), Err(error)));
+    }
     found
 }
 
 fn collect(path: &str, value: &Value, found: &mut Vec<(String, Result<Expression, String>)>) {
+    if found.len() > limit::REFERENCES {
+        return;
+    }
     match value {
         Value::String(text) => match parts(text) {
-            Ok(parts) => found.extend(parts.into_iter().filter_map(|part| match part {
-                Part::Reference(text) => Some((path.to_owned(), expression::parse(text))),
-                Part::Text(_) | Part::Open => None,
-            })),
+            Ok(parts) => {
+                let references = parts.into_iter().filter_map(|part| match part {
+                    Part::Reference(text) => Some(text),
+                    Part::Text(_) | Part::Open => None,
+                });
+                // One more than there may be is enough to know.
+                let read = references.take(limit::REFERENCES + 1);
+                found.extend(read.map(|text| (path.to_owned(), expression::parse(text))));
+            }
             Err(error) => found.push((path.to_owned(), Err(error))),
         },
         Value::Array(values) => {

@@ -31,7 +31,11 @@ impl Draft<'_> {
             return Ok(());
         };
         let found = RepairStatus {
-            round: stage.repair.as_ref().map_or(0, |last| last.round) + 1,
+            round: stage
+                .repair
+                .as_ref()
+                .map_or(0, |last| last.round)
+                .saturating_add(1),
             digest,
             commit,
         };

@@ -76,7 +76,9 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
     }
 
     let mut violations = Vec::new();
-    check_spec(spec, &mut violations);
+    if !check_spec(spec, &mut violations) {
+        return Err(Refusal::Violations(violations));
+    }
     if let Some(retry) = &spec.retry {
         violations.push(violation(
             "spec.retry",

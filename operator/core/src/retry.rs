@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stagecraft_api::error::truncate;
+use stagecraft_api::limit;
 use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 use stagecraft_api::workflow::{Retry, WorkflowSpec};
@@ -57,7 +59,7 @@ pub(crate) fn begin(observation: &Observation, run: &Run, retry: &Retry) -> Plan
         about: None,
         warning: false,
         reason: "Retried",
-        message,
+        message: truncate(&message, limit::MESSAGE_BYTES),
     };
     Plan {
         actions: vec![Action::Store(Box::new(status)), Action::Record(notice)],

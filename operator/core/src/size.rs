@@ -10,9 +10,22 @@ use crate::envelope::run_text;
 use crate::reference::references;
 use crate::resolve::{Violation, violation};
 
-/// The Workflow has to leave room for its status.
-pub(crate) fn check_spec(spec: &WorkflowSpec, violations: &mut Vec<Violation>) {
-    let bytes = serde_json::to_string(spec).map_or(usize::MAX, |json| limit::stored_bytes(&json));
+/// The Workflow has to leave room for its status. Answers whether the spec can be looked into: that would take too long for one that
+/// is far too large.
+pub(crate) fn check_spec(spec: &WorkflowSpec, violations: &mut Vec<Violation>) -> bool {
+    let json = serde_json::to_value(spec).unwrap_or_default();
+    let depth = limit::depth(&json);
+    if depth > limit::DEPTH {
+        violations.push(violation(
+            "spec",
+            format!("nested {depth} deep"),
+            format!(
+                "lists and objects of a spec are nested at most {} deep: hand such data on as a text",
+                limit::DEPTH
+            ),
+        ));
+    }
+    let bytes = limit::stored_bytes(&json.to_string());
     if bytes > limit::SPEC_BYTES {
         violations.push(violation(
             "spec",
@@ -23,6 +36,7 @@ pub(crate) fn check_spec(spec: &WorkflowSpec, violations: &mut Vec<Violation>) {
             ),
         ));
     }
+    depth <= limit::DEPTH && bytes <= limit::WORKFLOW_BYTES
 }
 
 /// The run has to fit a ConfigMap, and the task of each stage an annotation, whatever the other stages hand on.
@@ -35,6 +49,18 @@ pub(crate) fn check_run(run: &Run, violations: &mut Vec<Violation>) {
             format!(
                 "a run holds at most {} bytes: shorten requirements, payloads and outputsSchema of the Agents",
                 limit::RUN_BYTES
+            ),
+        ));
+    }
+    let depth = serde_json::to_value(run).map_or(usize::MAX, |json| limit::depth(&json));
+    if depth > limit::DEPTH {
+        violations.push(violation(
+            "spec",
+            format!("nested {depth} deep with its template and Agents"),
+            format!(
+                "lists and objects of a run are nested at most {} deep: make payloads of the template and outputsSchema of the \
+                 Agents simpler",
+                limit::DEPTH
             ),
         ));
     }

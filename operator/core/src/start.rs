@@ -270,8 +270,11 @@ impl Draft<'_> {
             Ok(payload) => payload,
             Err(error) => return self.fail_to_start(name, "ReferenceFailed", &error),
         };
-        let Some(attempt) = self.stage_mut(name).map(|stage| stage.attempt + 1) else {
+        let Some(last) = self.stage_mut(name).map(|stage| stage.attempt) else {
             return;
+        };
+        let Some(attempt) = last.checked_add(1) else {
+            return self.refuse(name, attempts_used_up(last));
         };
         let key = self.key(name, attempt);
         let job = name::job(workflow, &key);
@@ -359,6 +362,17 @@ fn payload(run: &RunStage, scope: &Value) -> Result<Map<String, Value>, String> 
             .map_err(|problem| format!("payload{}: {}: {}", problem.path, problem.value, problem.what))?;
     }
     Ok(payload)
+}
+
+/// A number is never used again, so that after the last one nothing can begin.
+fn attempts_used_up(last: u32) -> StructuredError {
+    StructuredError::new(
+        "AttemptsUsedUp",
+        Category::Configuration,
+        format!("status.stages.attempt is {last}, after which there is no number for another attempt"),
+    )
+    .suggest("create the Workflow anew")
+    .fatal()
 }
 
 fn not_started(culprit: &str) -> String {

@@ -7,5 +7,6 @@
 )]
 
 mod evidence;
+mod hostile;
 mod job;
 mod permissions;

@@ -37,7 +37,8 @@ pub fn outputs(own: Map<String, Value>, evidence: &Evidence) -> Result<Map<Strin
     if let Some(checked) = end_to_end {
         outputs.insert("totals".to_owned(), Value::Object(checked.measured.facts.clone()));
     }
-    let total: u64 = evidence.checks.iter().map(|checked| checked.measured.found).sum();
+    let found = evidence.checks.iter().map(|checked| checked.measured.found);
+    let total = found.fold(0, u64::saturating_add);
     outputs.insert("findingsTotal".to_owned(), json!(total));
     let mut findings: Vec<&Finding> = evidence
         .checks

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod approvals;
+mod built_in;
 mod deadline;
 mod evidence;
 mod failure;

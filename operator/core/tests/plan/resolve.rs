@@ -1,7 +1,6 @@
 use serde_json::{Value, json};
 use stagecraft_api::agent::{AgentSpec, Requirement};
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_core::built_in;
 use stagecraft_core::resolve::{Catalog, Refusal, Violation, resolve};
 
 use crate::fixture::{catalog, object, run, spec, template, worker};
@@ -324,35 +323,4 @@ fn a_run_that_would_not_fit_a_config_map_is_refused() {
         found[0].value.contains("bytes with its template and Agents"),
         "{found:?}"
     );
-}
-
-#[test]
-fn what_comes_with_the_release_can_run() {
-    let catalog = Catalog {
-        types: built_in::templates()
-            .into_iter()
-            .map(|(name, template)| (name.to_owned(), template))
-            .collect(),
-        agents: built_in::agents("toolchain")
-            .into_iter()
-            .map(|(name, agent)| (name.to_owned(), agent))
-            .collect(),
-        registry: true,
-        ..Catalog::default()
-    };
-    for name in catalog.types.keys() {
-        let mut spec = spec_with(json!({"type": name}));
-        spec.template_ref = None;
-        assert!(resolve("flow", &spec, &catalog).is_ok(), "{name}");
-    }
-    // Without a registry the work could only fail in its last stage.
-    let mut spec = spec_with(json!({"type": "app"}));
-    spec.template_ref = None;
-    let without = Catalog {
-        registry: false,
-        ..catalog
-    };
-    let found = violations(&spec, &without);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].remedy.contains("registry.host"), "{found:?}");
 }
