@@ -134,8 +134,17 @@ toolchain-test: prerequisites ## Run the tests of the checks inside the toolchai
 e2e: up images install ## Run the scenarios on the cluster
 	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster -- $(scenarios)
 
+.PHONY: proofs
+proofs: prerequisites ## Search the planner exhaustively, play the operator in 10,000 schedules (SCHEDULES=n, SEED=n)
+	@$(cargo) test --locked --profile proof -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- --nocapture
+
+# The scenarios wait most of their time: the proofs use it, with the lowest priority.
 .PHONY: test
-test: unit toolchain-test e2e ## Run every test, unit to whole cluster
+test: unit toolchain-test ## Run every test, unit to whole cluster
+	@log=$$(mktemp); nice -n 19 $(MAKE) proofs >"$$log" 2>&1 & proofs=$$!; \
+	failed=0; $(MAKE) e2e || failed=$$?; \
+	echo "waiting for the proofs"; wait $$proofs || failed=$$?; \
+	cat "$$log"; rm -f "$$log"; exit $$failed
 
 .PHONY: bench
 bench: up images install ## Measure, on the cluster: make bench [BENCH="--only calculators"]

@@ -16,7 +16,7 @@ if [ "$(cat "$marker" 2>/dev/null || true)" != "$root" ]; then
 	exec 9>"$marker.lock"
 	flock 9
 	host=$(rustc -vV | sed -n 's/^host: //p')
-	for options in "" "--release --target $host"; do
+	for options in "" "--profile proof" "--release --target $host"; do
 		# shellcheck disable=SC2086
 		cargo clean --quiet --locked --workspace --manifest-path "$root/Cargo.toml" $options
 	done

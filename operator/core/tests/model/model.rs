@@ -1,0 +1,558 @@
+//! The states and what leads from one to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+use stagecraft_core::Action;
+use stateright::{Model, Property};
+
+use crate::evidence::{Fixed, number};
+use crate::ledger::{self, FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
+use crate::mutants::{self, Mutant};
+use crate::shared::Shared;
+use crate::state::{Job, Jobs, Key, Operator, Seen, Spent, State, Workflow};
+
+pub const PROMISES: [&str; 7] = [ONE_JOB, FORWARDS, FINAL, STORED, NEEDS, ONE_EFFECT, NO_LOSS];
+
+/// How much of everything there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    pub operators: usize,
+    /// Stages, each of which needs the one before it.
+    pub stages: usize,
+    /// How often time passes; each time more than every grace and timeout.
+    pub ticks: u8,
+    pub crashes: u8,
+    /// Status patches that are stored without their writer being told.
+    pub lost_replies: u8,
+    /// Creations of Jobs that are lost, unanswered, or late.
+    pub lost_posts: u8,
+    /// Jobs that are deleted by hand.
+    pub deletions: u8,
+    /// Pods that end without a result.
+    pub deaths: u8,
+    /// Agents that fail.
+    pub failures: u8,
+    /// Results that are announced again.
+    pub repeats: u8,
+    pub cancels: bool,
+    /// Runs that the owner asks for, with the first.
+    pub runs: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    SeeWorkflow(usize),
+    SeeJobs(usize),
+    Hear(usize, Key),
+    /// Plans, or does the next action of the plan in hand.
+    Act(usize, Luck),
+    Crash(usize),
+    Land(Key),
+    Report(Key, bool),
+    End(Key),
+    Die(Key, bool),
+    DeleteJob(Key),
+    Repeat(Key),
+    TimePasses,
+    Cancel,
+    AskAgain,
+}
+
+/// How an action goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Luck {
+    Good,
+    /// It takes place; nobody is told.
+    ReplyLost,
+    Lost,
+    /// It takes place later; nobody is told.
+    Late,
+}
+
+pub struct Check {
+    bounds: Bounds,
+    fixed: Fixed,
+    mutant: Mutant,
+}
+
+impl Check {
+    pub fn new(bounds: Bounds) -> Self {
+        Self::broken(bounds, mutants::none())
+    }
+
+    pub fn broken(bounds: Bounds, mutant: Mutant) -> Self {
+        Self {
+            bounds,
+            fixed: Fixed::new(bounds.stages),
+            mutant,
+        }
+    }
+
+    /// The Workflow right after it was accepted.
+    fn begin(&self) -> State {
+        let jobs = Shared::new(Jobs::new());
+        let empty = Workflow {
+            status: Shared::new(WorkflowStatus::default()),
+            cancel: false,
+            retry: 0,
+        };
+        let mut state = State {
+            workflow: empty,
+            jobs: jobs.clone(),
+            created: BTreeMap::new(),
+            results: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            stream: BTreeSet::new(),
+            posts: BTreeSet::new(),
+            operators: Vec::new(),
+            ticks: 0,
+            spent: Spent::default(),
+            seen: Seen::default(),
+            broken: None,
+        };
+        state.workflow.status = Shared::new(self.fixed.accepted.clone());
+        let operator = Operator {
+            workflow: state.workflow.clone(),
+            jobs,
+            written: None,
+            seen: BTreeSet::new(),
+            announced: BTreeSet::new(),
+            pending: Vec::new(),
+            base: None,
+            woken: true,
+        };
+        state.operators = vec![operator; self.bounds.operators];
+        state
+    }
+
+    fn plan(&self, state: &mut State, at: usize) {
+        let mut operator = state.operators[at].clone();
+        operator.woken = false;
+        let base = operator
+            .written
+            .clone()
+            .unwrap_or_else(|| operator.workflow.clone());
+        let mut live = BTreeSet::new();
+        loop {
+            let observation = self.fixed.observe(state, &operator, &base, &live);
+            let planned = (self.mutant.plan)(&self.fixed, &observation, &self.fixed.settings);
+            let looks: BTreeSet<String> = planned
+                .actions
+                .iter()
+                .filter_map(|action| match action {
+                    Action::Look { stage } => Some(stage.clone()),
+                    _ => None,
+                })
+                .collect();
+            if looks.is_empty() {
+                if !live.is_empty() {
+                    state.seen.asked_live = true;
+                }
+                operator.pending = planned
+                    .actions
+                    .into_iter()
+                    .filter(|action| !matches!(action, Action::Record(_)))
+                    .map(Shared::new)
+                    .collect();
+                break;
+            }
+            assert!(!looks.is_subset(&live), "live evidence asks for live evidence");
+            live.extend(looks);
+        }
+        operator.base = (!operator.pending.is_empty()).then_some(base);
+        state.operators[at] = operator;
+    }
+
+    fn perform(&self, state: &mut State, at: usize, luck: Luck) {
+        let action = state.operators[at].pending.remove(0);
+        match &*action {
+            Action::Store(status) => self.store(state, at, status, luck),
+            Action::Start(task) => {
+                let key = (number(&task.attempt.stage), task.attempt.attempt);
+                self.post(state, at, key, luck);
+            }
+            Action::Close { key, .. } => {
+                let key = (number(&key.stage), key.attempt);
+                change(&mut state.jobs, |jobs| {
+                    jobs.remove(&key);
+                });
+            }
+            Action::Acknowledge(key) => {
+                let key = (number(&key.stage), key.attempt);
+                if state.runs(key) {
+                    state.broken = state.broken.or(Some(ONE_EFFECT));
+                }
+                state.stream.remove(&key);
+                state.operators[at].announced.remove(&key);
+            }
+            Action::Look { .. }
+            | Action::Pin(_)
+            | Action::Ask { .. }
+            | Action::Record(_)
+            | Action::Delete => {}
+        }
+        let operator = &mut state.operators[at];
+        if operator.pending.is_empty() {
+            operator.base = None;
+        }
+    }
+
+    fn store(&self, state: &mut State, at: usize, status: &WorkflowStatus, luck: Luck) {
+        let operator = &mut state.operators[at];
+        let fresh = operator.base.as_ref() == Some(&state.workflow);
+        if !fresh && !self.mutant.ignores_versions {
+            operator.pending.clear();
+            state.seen.lost_race = true;
+            // The watch brings what the other wrote.
+            operator.woken = true;
+            return;
+        }
+        let before = state.workflow.status.clone();
+        ledger::write(state, &before, status);
+        state.workflow.status = Shared::new(status.clone());
+        let operator = &mut state.operators[at];
+        operator.woken = true;
+        if luck == Luck::ReplyLost {
+            operator.pending.clear();
+            state.spent.lost_replies += 1;
+            return;
+        }
+        operator.written = Some(state.workflow.clone());
+        operator.base = Some(state.workflow.clone());
+    }
+
+    fn post(&self, state: &mut State, at: usize, key: Key, luck: Luck) {
+        if luck != Luck::Good {
+            state.spent.lost_posts += 1;
+        }
+        match luck {
+            Luck::Good => {
+                self.create(state, key);
+                if let Some(job) = state
+                    .jobs
+                    .get(&key)
+                    .copied()
+                    .filter(|_| !self.mutant.random_names)
+                {
+                    let operator = &mut state.operators[at];
+                    change(&mut operator.jobs, |jobs| {
+                        jobs.insert(key, job);
+                    });
+                    operator.seen.insert(key);
+                }
+            }
+            Luck::ReplyLost => self.create(state, key),
+            Luck::Lost => {}
+            Luck::Late => drop(state.posts.insert(key)),
+        }
+        if self.mutant.repeats_posts && luck == Luck::ReplyLost {
+            state.posts.insert(key);
+        }
+    }
+
+    /// A Job of this name is created at most once while it is there.
+    fn create(&self, state: &mut State, key: Key) {
+        if state.jobs.contains_key(&key) {
+            return;
+        }
+        let count = state.created.entry(key).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            state.broken = state.broken.or(Some(ONE_JOB));
+        }
+        if state.stage(key.0).is_none_or(|found| found.attempt < key.1) {
+            state.broken = state.broken.or(Some(ONE_JOB));
+        }
+        let is_open = |need| {
+            state
+                .stage(need)
+                .is_none_or(|found| found.phase != StagePhase::Succeeded)
+        };
+        if (0..key.0).any(is_open) {
+            state.broken = state.broken.or(Some(NEEDS));
+        }
+        // Under another name than the one in the status, nobody finds it.
+        if !self.mutant.random_names {
+            change(&mut state.jobs, |jobs| {
+                jobs.insert(key, Job::Works);
+            });
+        }
+    }
+
+    fn report(state: &mut State, key: Key, good: bool) {
+        let granted = state.granted.get(&key.0).copied().unwrap_or(0);
+        if !state.runs(key) || key.1 < granted {
+            state.seen.refused = true;
+            change(&mut state.jobs, |jobs| {
+                jobs.insert(key, Job::Ended(false));
+            });
+            return;
+        }
+        state.granted.insert(key.0, key.1);
+        state.results.entry(key).or_insert(good);
+        state.stream.insert(key);
+        change(&mut state.jobs, |jobs| {
+            jobs.insert(key, Job::Reported);
+        });
+    }
+
+    fn crash(state: &mut State, at: usize) {
+        state.spent.crashes += 1;
+        state.operators[at] = Operator {
+            workflow: state.workflow.clone(),
+            jobs: state.jobs.clone(),
+            written: None,
+            seen: state.jobs.keys().copied().collect(),
+            announced: state.stream.clone(),
+            pending: Vec::new(),
+            base: None,
+            woken: true,
+        };
+    }
+}
+
+fn change(jobs: &mut Shared<Jobs>, how: impl FnOnce(&mut Jobs)) {
+    let mut changed = (**jobs).clone();
+    how(&mut changed);
+    *jobs = Shared::new(changed);
+}
+
+impl Model for Check {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.begin()]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        if state.broken.is_some() {
+            return;
+        }
+        let (bounds, spent) = (&self.bounds, &state.spent);
+        for (at, operator) in state.operators.iter().enumerate() {
+            if operator.workflow != state.workflow {
+                steps.push(Step::SeeWorkflow(at));
+            }
+            if operator.jobs != state.jobs {
+                steps.push(Step::SeeJobs(at));
+            }
+            let unheard = state
+                .stream
+                .iter()
+                .filter(|key| !operator.announced.contains(*key));
+            steps.extend(unheard.map(|key| Step::Hear(at, *key)));
+            let (store, start) = match operator.pending.first().map(|action| &**action) {
+                Some(Action::Store(_)) => (true, false),
+                Some(Action::Start(_)) => (false, true),
+                _ => (false, false),
+            };
+            if !operator.pending.is_empty() || operator.woken {
+                steps.push(Step::Act(at, Luck::Good));
+            }
+            if store && spent.lost_replies < bounds.lost_replies {
+                steps.push(Step::Act(at, Luck::ReplyLost));
+            }
+            if start && spent.lost_posts < bounds.lost_posts {
+                steps.extend([Luck::ReplyLost, Luck::Lost, Luck::Late].map(|luck| Step::Act(at, luck)));
+            }
+            if spent.crashes < bounds.crashes {
+                steps.push(Step::Crash(at));
+            }
+        }
+        steps.extend(state.posts.iter().map(|key| Step::Land(*key)));
+        for (key, job) in &*state.jobs {
+            match job {
+                Job::Works => {
+                    steps.push(Step::Report(*key, true));
+                    if spent.failures < bounds.failures {
+                        steps.push(Step::Report(*key, false));
+                    }
+                    if spent.deaths < bounds.deaths {
+                        steps.extend([Step::Die(*key, false), Step::Die(*key, true)]);
+                    }
+                }
+                Job::Reported => steps.push(Step::End(*key)),
+                Job::Ended(_) => {}
+            }
+            if spent.deletions < bounds.deletions {
+                steps.push(Step::DeleteJob(*key));
+            }
+        }
+        let announced = state.results.keys().filter(|key| !state.stream.contains(*key));
+        if spent.repeats < bounds.repeats {
+            steps.extend(announced.map(|key| Step::Repeat(*key)));
+        }
+        // The request's own timeout is shorter than the grace: none that may still be answered is under way when time passes.
+        let starting = state.operators.iter().any(|operator| {
+            operator
+                .pending
+                .iter()
+                .any(|action| matches!(**action, Action::Start(_)))
+        });
+        if state.ticks < bounds.ticks && !starting {
+            steps.push(Step::TimePasses);
+        }
+        if bounds.cancels && !state.workflow.cancel && state.workflow.retry == 0 {
+            steps.push(Step::Cancel);
+        }
+        let status = &state.workflow.status;
+        if status.phase.is_terminal() && status.run < bounds.runs && state.workflow.retry <= status.run {
+            steps.push(Step::AskAgain);
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::SeeWorkflow(at) => {
+                let operator = &mut state.operators[at];
+                operator.workflow = state.workflow.clone();
+                operator.written = None;
+                operator.woken = true;
+            }
+            Step::SeeJobs(at) => {
+                let operator = &mut state.operators[at];
+                operator.jobs = state.jobs.clone();
+                operator.seen.extend(state.jobs.keys().copied());
+                operator.woken = true;
+            }
+            Step::Hear(at, key) => {
+                let operator = &mut state.operators[at];
+                operator.announced.insert(key);
+                operator.woken = true;
+            }
+            Step::Act(at, luck) => {
+                if state.operators[at].pending.is_empty() {
+                    self.plan(&mut state, at);
+                } else {
+                    self.perform(&mut state, at, luck);
+                }
+            }
+            Step::Crash(at) => Self::crash(&mut state, at),
+            Step::Land(key) => {
+                state.posts.remove(&key);
+                self.create(&mut state, key);
+            }
+            Step::Report(key, good) => {
+                state.spent.failures += u8::from(!good);
+                Self::report(&mut state, key, good);
+            }
+            Step::End(key) => {
+                let good = state.results.get(&key).copied().unwrap_or(false);
+                change(&mut state.jobs, |jobs| {
+                    jobs.insert(key, Job::Ended(good));
+                });
+            }
+            Step::Die(key, good) => {
+                state.spent.deaths += 1;
+                change(&mut state.jobs, |jobs| {
+                    jobs.insert(key, Job::Ended(good));
+                });
+            }
+            Step::DeleteJob(key) => {
+                state.spent.deletions += 1;
+                change(&mut state.jobs, |jobs| {
+                    jobs.remove(&key);
+                });
+            }
+            Step::Repeat(key) => {
+                state.spent.repeats += 1;
+                state.stream.insert(key);
+                for operator in &mut state.operators {
+                    operator.announced.remove(&key);
+                }
+            }
+            Step::TimePasses => {
+                state.ticks += 1;
+                for operator in &mut state.operators {
+                    operator.woken = true;
+                }
+            }
+            Step::Cancel => state.workflow.cancel = true,
+            Step::AskAgain => {
+                state.workflow.cancel = false;
+                state.workflow.retry = state.workflow.status.run + 1;
+            }
+        }
+        let after = state.reached(last);
+        Some(after)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties: Vec<Property<Self>> = vec![
+            Property::always(ONE_JOB, |_, state: &State| state.broken != Some(ONE_JOB)),
+            Property::always(FORWARDS, |_, state: &State| state.broken != Some(FORWARDS)),
+            Property::always(FINAL, |_, state: &State| state.broken != Some(FINAL)),
+            Property::always(STORED, |_, state: &State| state.broken != Some(STORED)),
+            Property::always(NEEDS, |_, state: &State| state.broken != Some(NEEDS)),
+            Property::always(ONE_EFFECT, |_, state: &State| state.broken != Some(ONE_EFFECT)),
+            Property::always(NO_LOSS, |_, state: &State| state.broken != Some(NO_LOSS)),
+        ];
+        properties.extend([
+            Property::sometimes("a completed Workflow", |_, state: &State| {
+                state.phase() == WorkflowPhase::Completed
+            }),
+            Property::sometimes("a failed Workflow", |_, state: &State| {
+                state.phase() == WorkflowPhase::Failed
+            }),
+            Property::sometimes("a cancelled Workflow", |_, state: &State| {
+                state.phase() == WorkflowPhase::Cancelled
+            }),
+            Property::sometimes("a second run", |_, state: &State| {
+                state.workflow.status.run == 2 && state.phase() == WorkflowPhase::Completed
+            }),
+            Property::sometimes("a second attempt", |_, state: &State| {
+                state.created.keys().any(|key| key.1 == 2)
+            }),
+            Property::sometimes("a lost race", |_, state: &State| state.seen.lost_race),
+            Property::sometimes("a Job found after a lost reply", |_, state: &State| {
+                state.seen.adopted
+            }),
+            Property::sometimes("a burnt attempt", |_, state: &State| state.seen.burnt),
+            Property::sometimes("a refused result", |_, state: &State| state.seen.refused),
+            Property::sometimes("a result that was asked for", |_, state: &State| {
+                state.seen.asked_live
+            }),
+        ]);
+        properties
+    }
+}
+
+impl State {
+    fn phase(&self) -> WorkflowPhase {
+        self.workflow.status.phase
+    }
+
+    fn stage(&self, stage: u8) -> Option<&StageStatus> {
+        let mut stages = self.workflow.status.stages.iter();
+        stages.find(|found| number(&found.name) == stage)
+    }
+
+    /// Whether the stored status says that this attempt runs.
+    fn runs(&self, key: Key) -> bool {
+        let runs = |found: &StageStatus| found.phase == StagePhase::Running && found.attempt == key.1;
+        self.stage(key.0).is_some_and(runs)
+    }
+
+    /// Takes down what is worth reaching.
+    fn reached(mut self, before: &Self) -> Self {
+        if self.workflow.status != before.workflow.status {
+            for stage in &self.workflow.status.stages {
+                let key = (number(&stage.name), stage.attempt);
+                let lost = stage
+                    .history
+                    .iter()
+                    .any(|attempt| matches!(attempt.code.as_str(), "JobMissing" | "JobDeleted"));
+                self.seen.burnt |= lost;
+                // Its result was taken although nobody was told that it had been made.
+                self.seen.adopted |= stage.phase == StagePhase::Succeeded
+                    && self.created.contains_key(&key)
+                    && self.spent.lost_posts > 0
+                    && key.1 == 1;
+            }
+        }
+        self
+    }
+}
