@@ -119,6 +119,7 @@ generate: ## Write the CRDs and the rendered chart anew
 lint: ## Check formatting, lints, documentation and generated files
 	@$(cargo) fmt --all --check
 	@$(cargo) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(cargo) clippy --quiet --locked -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- -D warnings
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(cargo) doc --quiet --locked --workspace --no-deps --document-private-items
 
 .PHONY: unit

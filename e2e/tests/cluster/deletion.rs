@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::watcher;
 use reqwest::Method;
+use serde_json::json;
+use stagecraft_api::condition::{ACCEPTED, PROGRESSING, Reason};
 use stagecraft_api::payload::EchoFault;
 use stagecraft_api::protocol::StoredWorkflows;
-use stagecraft_api::{Workflow, WorkflowTemplate, label, name};
+use stagecraft_api::status::StagePhase;
+use stagecraft_api::{Approval, Workflow, WorkflowPhase, WorkflowStatus, WorkflowTemplate, label, name};
 use stagecraft_e2e::scenario::gateway::{Gateway, operator_token};
 use stagecraft_e2e::scenario::samples::{self, STAGE};
 use stagecraft_e2e::scenario::waiting::{eventually, until};
@@ -23,7 +26,7 @@ const GONE: Duration = Duration::from_mins(1);
 
 /// A Workflow whose first stage has left something in the store and whose second one hangs; answers its UID.
 async fn hanging(world: &World) -> anyhow::Result<String> {
-    let template = serde_json::json!({
+    let template = json!({
         "metadata": {"name": samples::SINGLE},
         "spec": {"stages": [{"name": "before", "agent": "echo"}, {"name": STAGE, "agent": "echo"}]},
     });
@@ -99,6 +102,116 @@ fn a_workflow_deleted_in_mid_stage_leaves_nothing_behind() -> anyhow::Result<()>
     })
 }
 
+/// Workflows in every phase in which nothing runs; each waits for something else.
+async fn in_every_phase(world: &World) -> anyhow::Result<()> {
+    world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+    let held = json!({"question": "Go on?"});
+    let mut suspended = samples::echo("suspended");
+    samples::set(&mut suspended, "/spec", "suspend", json!(true));
+    let mut unknown = samples::echo("unaccepted");
+    samples::set(
+        &mut unknown,
+        "",
+        "spec",
+        json!({"templateRef": {"name": "nowhere"}}),
+    );
+    let asking = json!({
+        "metadata": {"name": "asking"},
+        "spec": {
+            "project": {"requirements": ["one thing"]},
+            "template": {"stages": [{"name": STAGE, "agent": "echo", "approval": held}]},
+        },
+    });
+    let failing = samples::faulty("backing-off", EchoFault::Exit, None, 10, 600);
+    let failed = samples::faulty("failed", EchoFault::Exit, None, 0, 600);
+    for workflow in [
+        suspended,
+        unknown,
+        asking,
+        failing,
+        failed,
+        samples::echo("completed"),
+    ] {
+        world.create::<Workflow>(workflow).await?;
+    }
+    let reason = |status: &WorkflowStatus, kind: &str| {
+        let mut conditions = status.conditions.iter();
+        conditions
+            .find(|found| found.type_ == kind)
+            .map(|found| found.reason.clone())
+    };
+    let is = |status: &WorkflowStatus, kind: &str, wanted: Reason| {
+        reason(status, kind).as_deref() == Some(wanted.as_str())
+    };
+    world
+        .until("suspended", START, "is suspended", |status| {
+            is(status, PROGRESSING, Reason::Suspended)
+        })
+        .await?;
+    world
+        .until("unaccepted", START, "is not accepted", |status| {
+            reason(status, ACCEPTED).is_some() && status.run_ref.is_none()
+        })
+        .await?;
+    world
+        .until("asking", START, "asks", |status| {
+            status.phase == WorkflowPhase::AwaitingApproval
+        })
+        .await?;
+    world
+        .until("backing-off", START, "waits for its next attempt", |status| {
+            status
+                .stages
+                .iter()
+                .any(|stage| stage.phase == StagePhase::Waiting && stage.failures > 1)
+        })
+        .await?;
+    world.failed("failed", START).await?;
+    world.completed("completed", LIMIT).await?;
+    Ok(())
+}
+
+#[test]
+fn workflows_deleted_in_any_phase_leave_nothing_behind() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        in_every_phase(world).await?;
+        let workflows = world.api::<Workflow>();
+        let uids: Vec<String> = workflows
+            .list(&ListParams::default())
+            .await?
+            .iter()
+            .filter_map(kube::ResourceExt::uid)
+            .collect();
+        assert_eq!(uids.len(), 6);
+        workflows
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
+        world.nothing_left(GONE).await?;
+        let ours = || watcher::Config::default().labels(label::WORKFLOW_UID);
+        let (runs, approvals) = (world.api::<ConfigMap>(), world.api::<Approval>());
+        until(
+            runs,
+            ours(),
+            GONE,
+            "no ConfigMap is left",
+            <[ConfigMap]>::is_empty,
+        )
+        .await?;
+        until(
+            approvals,
+            ours(),
+            GONE,
+            "no Approval is left",
+            <[Approval]>::is_empty,
+        )
+        .await?;
+        for uid in &uids {
+            forgotten(world, uid).await?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_namespace_deleted_in_mid_stage_is_gone_within_a_minute() -> anyhow::Result<()> {
     scenario(Isolation::Shared, LIMIT, async |world| {
@@ -133,7 +246,7 @@ fn a_workflow_created_again_under_its_name_starts_afresh() -> anyhow::Result<()>
         let uid = first.uid().unwrap_or_default();
         await_condition(world.api::<Workflow>(), "again", conditions::is_deleted(&uid)).await?;
         let second = world
-            .create::<Workflow>(samples::single("again", serde_json::json!({})))
+            .create::<Workflow>(samples::single("again", json!({})))
             .await?;
         world.completed("again", START).await?;
         let recording = world.recording().await?;

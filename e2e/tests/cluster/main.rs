@@ -21,6 +21,7 @@ mod log_lines;
 mod owner;
 mod repairs;
 mod tokens;
+mod when_a_node_is_drained;
 mod when_images_cannot_be_pulled;
 mod when_no_registry_is_set;
 mod when_parts_are_down;

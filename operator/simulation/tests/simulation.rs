@@ -112,7 +112,7 @@ fn report(verdicts: &[(u64, Verdict)], seconds: f64) {
         "{} schedules (seeds 0 to {}) in {seconds:.1} s: {:.0} a second; {} hours passed in them",
         verdicts.len(),
         verdicts.len().saturating_sub(1),
-        verdicts.len() as f64 / seconds,
+        f64::from(u32::try_from(verdicts.len()).unwrap()) / seconds,
         passed / 3600
     );
     println!("  {counts:?}\n  {endings:?}");

@@ -5,6 +5,7 @@
 //! `make proofs` runs it. ARCHITECTURE.md names the promises.
 #![cfg(test)]
 
+mod conduct;
 mod evidence;
 mod ledger;
 mod model;

@@ -6,8 +6,9 @@ use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowSta
 use stagecraft_core::Action;
 use stateright::{Model, Property};
 
+use crate::conduct::change;
 use crate::evidence::{Fixed, number};
-use crate::ledger::{self, FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
+use crate::ledger::{FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
 use crate::mutants::{self, Mutant};
 use crate::shared::Shared;
 use crate::state::{Job, Jobs, Key, Operator, Seen, Spent, State, Workflow};
@@ -71,9 +72,9 @@ pub enum Luck {
 }
 
 pub struct Check {
-    bounds: Bounds,
-    fixed: Fixed,
-    mutant: Mutant,
+    pub bounds: Bounds,
+    pub fixed: Fixed,
+    pub mutant: Mutant,
 }
 
 impl Check {
@@ -125,197 +126,6 @@ impl Check {
         state.operators = vec![operator; self.bounds.operators];
         state
     }
-
-    fn plan(&self, state: &mut State, at: usize) {
-        let mut operator = state.operators[at].clone();
-        operator.woken = false;
-        let base = operator
-            .written
-            .clone()
-            .unwrap_or_else(|| operator.workflow.clone());
-        let mut live = BTreeSet::new();
-        loop {
-            let observation = self.fixed.observe(state, &operator, &base, &live);
-            let planned = (self.mutant.plan)(&self.fixed, &observation, &self.fixed.settings);
-            let looks: BTreeSet<String> = planned
-                .actions
-                .iter()
-                .filter_map(|action| match action {
-                    Action::Look { stage } => Some(stage.clone()),
-                    _ => None,
-                })
-                .collect();
-            if looks.is_empty() {
-                if !live.is_empty() {
-                    state.seen.asked_live = true;
-                }
-                operator.pending = planned
-                    .actions
-                    .into_iter()
-                    .filter(|action| !matches!(action, Action::Record(_)))
-                    .map(Shared::new)
-                    .collect();
-                break;
-            }
-            assert!(!looks.is_subset(&live), "live evidence asks for live evidence");
-            live.extend(looks);
-        }
-        operator.base = (!operator.pending.is_empty()).then_some(base);
-        state.operators[at] = operator;
-    }
-
-    fn perform(&self, state: &mut State, at: usize, luck: Luck) {
-        let action = state.operators[at].pending.remove(0);
-        match &*action {
-            Action::Store(status) => self.store(state, at, status, luck),
-            Action::Start(task) => {
-                let key = (number(&task.attempt.stage), task.attempt.attempt);
-                self.post(state, at, key, luck);
-            }
-            Action::Close { key, .. } => {
-                let key = (number(&key.stage), key.attempt);
-                change(&mut state.jobs, |jobs| {
-                    jobs.remove(&key);
-                });
-            }
-            Action::Acknowledge(key) => {
-                let key = (number(&key.stage), key.attempt);
-                if state.runs(key) {
-                    state.broken = state.broken.or(Some(ONE_EFFECT));
-                }
-                state.stream.remove(&key);
-                state.operators[at].announced.remove(&key);
-            }
-            Action::Look { .. }
-            | Action::Pin(_)
-            | Action::Ask { .. }
-            | Action::Record(_)
-            | Action::Delete => {}
-        }
-        let operator = &mut state.operators[at];
-        if operator.pending.is_empty() {
-            operator.base = None;
-        }
-    }
-
-    fn store(&self, state: &mut State, at: usize, status: &WorkflowStatus, luck: Luck) {
-        let operator = &mut state.operators[at];
-        let fresh = operator.base.as_ref() == Some(&state.workflow);
-        if !fresh && !self.mutant.ignores_versions {
-            operator.pending.clear();
-            state.seen.lost_race = true;
-            // The watch brings what the other wrote.
-            operator.woken = true;
-            return;
-        }
-        let before = state.workflow.status.clone();
-        ledger::write(state, &before, status);
-        state.workflow.status = Shared::new(status.clone());
-        let operator = &mut state.operators[at];
-        operator.woken = true;
-        if luck == Luck::ReplyLost {
-            operator.pending.clear();
-            state.spent.lost_replies += 1;
-            return;
-        }
-        operator.written = Some(state.workflow.clone());
-        operator.base = Some(state.workflow.clone());
-    }
-
-    fn post(&self, state: &mut State, at: usize, key: Key, luck: Luck) {
-        if luck != Luck::Good {
-            state.spent.lost_posts += 1;
-        }
-        match luck {
-            Luck::Good => {
-                self.create(state, key);
-                if let Some(job) = state
-                    .jobs
-                    .get(&key)
-                    .copied()
-                    .filter(|_| !self.mutant.random_names)
-                {
-                    let operator = &mut state.operators[at];
-                    change(&mut operator.jobs, |jobs| {
-                        jobs.insert(key, job);
-                    });
-                    operator.seen.insert(key);
-                }
-            }
-            Luck::ReplyLost => self.create(state, key),
-            Luck::Lost => {}
-            Luck::Late => drop(state.posts.insert(key)),
-        }
-        if self.mutant.repeats_posts && luck == Luck::ReplyLost {
-            state.posts.insert(key);
-        }
-    }
-
-    /// A Job of this name is created at most once while it is there.
-    fn create(&self, state: &mut State, key: Key) {
-        if state.jobs.contains_key(&key) {
-            return;
-        }
-        let count = state.created.entry(key).or_insert(0);
-        *count += 1;
-        if *count > 1 {
-            state.broken = state.broken.or(Some(ONE_JOB));
-        }
-        if state.stage(key.0).is_none_or(|found| found.attempt < key.1) {
-            state.broken = state.broken.or(Some(ONE_JOB));
-        }
-        let is_open = |need| {
-            state
-                .stage(need)
-                .is_none_or(|found| found.phase != StagePhase::Succeeded)
-        };
-        if (0..key.0).any(is_open) {
-            state.broken = state.broken.or(Some(NEEDS));
-        }
-        // Under another name than the one in the status, nobody finds it.
-        if !self.mutant.random_names {
-            change(&mut state.jobs, |jobs| {
-                jobs.insert(key, Job::Works);
-            });
-        }
-    }
-
-    fn report(state: &mut State, key: Key, good: bool) {
-        let granted = state.granted.get(&key.0).copied().unwrap_or(0);
-        if !state.runs(key) || key.1 < granted {
-            state.seen.refused = true;
-            change(&mut state.jobs, |jobs| {
-                jobs.insert(key, Job::Ended(false));
-            });
-            return;
-        }
-        state.granted.insert(key.0, key.1);
-        state.results.entry(key).or_insert(good);
-        state.stream.insert(key);
-        change(&mut state.jobs, |jobs| {
-            jobs.insert(key, Job::Reported);
-        });
-    }
-
-    fn crash(state: &mut State, at: usize) {
-        state.spent.crashes += 1;
-        state.operators[at] = Operator {
-            workflow: state.workflow.clone(),
-            jobs: state.jobs.clone(),
-            written: None,
-            seen: state.jobs.keys().copied().collect(),
-            announced: state.stream.clone(),
-            pending: Vec::new(),
-            base: None,
-            woken: true,
-        };
-    }
-}
-
-fn change(jobs: &mut Shared<Jobs>, how: impl FnOnce(&mut Jobs)) {
-    let mut changed = (**jobs).clone();
-    how(&mut changed);
-    *jobs = Shared::new(changed);
 }
 
 impl Model for Check {
@@ -525,13 +335,13 @@ impl State {
         self.workflow.status.phase
     }
 
-    fn stage(&self, stage: u8) -> Option<&StageStatus> {
+    pub fn stage(&self, stage: u8) -> Option<&StageStatus> {
         let mut stages = self.workflow.status.stages.iter();
         stages.find(|found| number(&found.name) == stage)
     }
 
     /// Whether the stored status says that this attempt runs.
-    fn runs(&self, key: Key) -> bool {
+    pub fn runs(&self, key: Key) -> bool {
         let runs = |found: &StageStatus| found.phase == StagePhase::Running && found.attempt == key.1;
         self.stage(key.0).is_some_and(runs)
     }

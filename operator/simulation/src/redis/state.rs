@@ -1,0 +1,352 @@
+//! What the server keeps, and what its commands do to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::{Script, Value};
+use stagecraft_api::{Moment, protocol};
+
+type Id = (u64, u64);
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+#[derive(Default)]
+pub struct State {
+    streams: BTreeMap<Vec<u8>, Stream>,
+    hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    sets: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    scripts: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Stream {
+    entries: BTreeMap<Id, Fields>,
+    last: Id,
+    groups: BTreeMap<Vec<u8>, Group>,
+}
+
+#[derive(Default)]
+struct Group {
+    delivered: Id,
+    /// Entries that were read and not acknowledged, with their consumer and when that was.
+    pending: BTreeMap<Id, (Vec<u8>, Moment)>,
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn bulk(bytes: impl AsRef<[u8]>) -> Value {
+    Value::BulkString(bytes.as_ref().to_vec())
+}
+
+fn number(number: usize) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+pub fn error_value(message: &str) -> Value {
+    let wire = format!("-{message}\r\n");
+    redis::parse_redis_value(wire.as_bytes()).unwrap_or(Value::Nil)
+}
+
+fn id_text((millis, sequence): Id) -> Vec<u8> {
+    format!("{millis}-{sequence}").into_bytes()
+}
+
+fn parse_id(bytes: &[u8]) -> Id {
+    let text = text(bytes);
+    let (millis, sequence) = text.split_once('-').unwrap_or((&text, "0"));
+    (millis.parse().unwrap_or(0), sequence.parse().unwrap_or(0))
+}
+
+fn entry((id, fields): (&Id, &Fields)) -> Value {
+    let fields = fields.iter().flat_map(|(name, value)| [bulk(name), bulk(value)]);
+    Value::Array(vec![bulk(id_text(*id)), Value::Array(fields.collect())])
+}
+
+impl State {
+    /// Keys, fields and values that contain `needle`.
+    pub fn find(&self, needle: &str) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        let mut add = |bytes: &[u8]| texts.push(String::from_utf8_lossy(bytes).into_owned());
+        for (key, stream) in &self.streams {
+            add(key);
+            stream
+                .entries
+                .values()
+                .flatten()
+                .for_each(|(_, value)| add(value));
+        }
+        for (key, hash) in &self.hashes {
+            add(key);
+            for field in hash.keys() {
+                add(field);
+            }
+        }
+        for (key, set) in &self.sets {
+            add(key);
+            for member in set {
+                add(member);
+            }
+        }
+        texts.retain(|text| text.contains(needle));
+        texts
+    }
+
+    /// Does what a command says, or answers why not.
+    pub fn execute(&mut self, arguments: &[Vec<u8>], now: Moment) -> Result<Value, String> {
+        let [name, rest @ ..] = arguments else {
+            return Err("ERR empty command".to_owned());
+        };
+        let wrong = || {
+            format!(
+                "ERR wrong number of arguments for '{}' command",
+                text(name).to_lowercase()
+            )
+        };
+        match (text(name).to_uppercase().as_str(), rest) {
+            ("XADD", [key, _, fields @ ..]) => Ok(bulk(id_text(self.add(key, fields, now)))),
+            ("XLEN", [key]) => Ok(number(
+                self.streams.get(key).map_or(0, |stream| stream.entries.len()),
+            )),
+            ("XRANGE", [key, from, to, rest @ ..]) => Ok(self.range(key, from, to, rest)),
+            ("XDEL", [key, ids @ ..]) => Ok(number(self.remove(key, ids))),
+            ("XACK", [key, group, ids @ ..]) => Ok(number(self.acknowledge(key, group, ids))),
+            ("XGROUP", [_, key, group, ..]) => self.make_group(key, group),
+            ("XREADGROUP", rest) => self.read_group(rest, now),
+            ("XAUTOCLAIM", [key, group, consumer, idle, ..]) => {
+                let idle = text(idle).parse().unwrap_or(0);
+                self.claim(key, group, consumer, idle, now)
+            }
+            ("HGETALL", [key]) => {
+                let fields = self.hashes.get(key).into_iter().flatten();
+                Ok(Value::Array(
+                    fields
+                        .flat_map(|(field, value)| [bulk(field), bulk(value)])
+                        .collect(),
+                ))
+            }
+            ("HKEYS", [key]) => {
+                let fields = self.hashes.get(key).into_iter().flatten();
+                Ok(Value::Array(fields.map(|(field, _)| bulk(field)).collect()))
+            }
+            ("HDEL", [key, fields @ ..]) => Ok(number(self.remove_fields(key, fields))),
+            ("SMEMBERS", [key]) => {
+                let members = self.sets.get(key).into_iter().flatten();
+                Ok(Value::Array(members.map(bulk).collect()))
+            }
+            ("DEL", keys) => {
+                let mut gone = 0;
+                for key in keys {
+                    gone += usize::from(self.streams.remove(key).is_some());
+                    gone += usize::from(self.hashes.remove(key).is_some());
+                    gone += usize::from(self.sets.remove(key).is_some());
+                }
+                Ok(number(gone))
+            }
+            ("SCRIPT", [_, script]) => {
+                let hash = Script::new(&text(script)).get_hash().to_owned();
+                self.scripts.insert(hash.clone());
+                Ok(bulk(hash))
+            }
+            ("EVALSHA", [hash, _, rest @ ..]) => self.evaluate(&text(hash), rest, now),
+            ("XADD" | "XRANGE" | "XACK" | "XGROUP" | "XAUTOCLAIM", _) => Err(wrong()),
+            (name, _) => Err(format!("ERR unknown command '{name}'")),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], fields: &[Vec<u8>], now: Moment) -> Id {
+        let stream = self.streams.entry(key.to_vec()).or_default();
+        let millis = u64::try_from(now.timestamp().as_millisecond()).unwrap_or(0);
+        let (last, sequence) = stream.last;
+        stream.last = if millis > last {
+            (millis, 0)
+        } else {
+            (last, sequence + 1)
+        };
+        let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
+            [name, value] => Some((name.clone(), value.clone())),
+            _ => None,
+        });
+        stream.entries.insert(stream.last, pairs.collect());
+        stream.last
+    }
+
+    fn range(&self, key: &[u8], from: &[u8], to: &[u8], rest: &[Vec<u8>]) -> Value {
+        let from = if from == b"-" { (0, 0) } else { parse_id(from) };
+        let to = if to == b"+" {
+            (u64::MAX, u64::MAX)
+        } else {
+            parse_id(to)
+        };
+        let count = rest
+            .get(1)
+            .and_then(|count| text(count).parse().ok())
+            .unwrap_or(usize::MAX);
+        let entries = self
+            .streams
+            .get(key)
+            .into_iter()
+            .flat_map(|stream| stream.entries.range(from..=to));
+        Value::Array(entries.take(count).map(entry).collect())
+    }
+
+    fn remove(&mut self, key: &[u8], ids: &[Vec<u8>]) -> usize {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return 0;
+        };
+        let gone = ids
+            .iter()
+            .filter(|id| stream.entries.remove(&parse_id(id)).is_some());
+        gone.count()
+    }
+
+    fn remove_fields(&mut self, key: &[u8], fields: &[Vec<u8>]) -> usize {
+        let Some(hash) = self.hashes.get_mut(key) else {
+            return 0;
+        };
+        let gone = fields
+            .iter()
+            .filter(|field| hash.remove(*field).is_some())
+            .count();
+        if hash.is_empty() {
+            self.hashes.remove(key);
+        }
+        gone
+    }
+
+    fn acknowledge(&mut self, key: &[u8], group: &[u8], ids: &[Vec<u8>]) -> usize {
+        let group = self
+            .streams
+            .get_mut(key)
+            .and_then(|stream| stream.groups.get_mut(group));
+        let Some(group) = group else { return 0 };
+        let gone = ids
+            .iter()
+            .filter(|id| group.pending.remove(&parse_id(id)).is_some());
+        gone.count()
+    }
+
+    /// From the beginning of the stream, which is made.
+    fn make_group(&mut self, key: &[u8], group: &[u8]) -> Result<Value, String> {
+        let stream = self.streams.entry(key.to_vec()).or_default();
+        if stream.groups.contains_key(group) {
+            return Err("BUSYGROUP Consumer Group name already exists".to_owned());
+        }
+        stream.groups.insert(group.to_vec(), Group::default());
+        Ok(Value::Okay)
+    }
+
+    fn group(&mut self, key: &[u8], group: &[u8]) -> Result<(&BTreeMap<Id, Fields>, &mut Group), String> {
+        let stream = self.streams.get_mut(key).and_then(|stream| {
+            let group = stream.groups.get_mut(group)?;
+            Some((&stream.entries, group))
+        });
+        stream.ok_or_else(|| {
+            let (key, group) = (text(key), text(group));
+            format!("NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP option")
+        })
+    }
+
+    /// `GROUP name consumer [BLOCK n] [COUNT n] STREAMS key >`.
+    fn read_group(&mut self, rest: &[Vec<u8>], now: Moment) -> Result<Value, String> {
+        let [_, group, consumer, options @ ..] = rest else {
+            return Err("ERR syntax error".to_owned());
+        };
+        let [.., key, _] = options else {
+            return Err("ERR syntax error".to_owned());
+        };
+        let count = options
+            .iter()
+            .position(|option| option.eq_ignore_ascii_case(b"COUNT"));
+        let count = count
+            .and_then(|at| text(options.get(at + 1)?).parse().ok())
+            .unwrap_or(usize::MAX);
+        let (entries, group) = self.group(key, group)?;
+        let after = (group.delivered.0, group.delivered.1 + 1);
+        let fresh: Vec<(&Id, &Fields)> = entries.range(after..).take(count).collect();
+        let Some((last, _)) = fresh.last() else {
+            return Ok(Value::Nil);
+        };
+        group.delivered = **last;
+        group
+            .pending
+            .extend(fresh.iter().map(|(id, _)| (**id, (consumer.clone(), now))));
+        let entries = Value::Array(fresh.into_iter().map(entry).collect());
+        Ok(Value::Array(vec![Value::Array(vec![bulk(key), entries])]))
+    }
+
+    /// Everything that has been pending for so many milliseconds.
+    fn claim(
+        &mut self,
+        key: &[u8],
+        group: &[u8],
+        consumer: &[u8],
+        idle: u64,
+        now: Moment,
+    ) -> Result<Value, String> {
+        let (entries, group) = self.group(key, group)?;
+        let gone: Vec<Id> = group
+            .pending
+            .keys()
+            .filter(|id| !entries.contains_key(id))
+            .copied()
+            .collect();
+        group.pending.retain(|id, _| entries.contains_key(id));
+        let mut claimed = Vec::new();
+        for (id, pending) in &mut group.pending {
+            if now.millis_since(pending.1) >= idle {
+                *pending = (consumer.to_vec(), now);
+                claimed.extend(entries.get_key_value(id).map(entry));
+            }
+        }
+        Ok(Value::Array(vec![
+            bulk("0-0"),
+            Value::Array(claimed),
+            Value::Array(gone.into_iter().map(|id| bulk(id_text(id))).collect()),
+        ]))
+    }
+
+    /// The two scripts of the protocol, as their Lua says.
+    fn evaluate(&mut self, hash: &str, rest: &[Vec<u8>], now: Moment) -> Result<Value, String> {
+        if !self.scripts.contains(hash) {
+            return Err("NOSCRIPT No matching script. Please use EVAL.".to_owned());
+        }
+        match rest {
+            [stream, ids, agents, agent, attempt, envelope, group]
+                if hash == Script::new(protocol::ADD_TASK).get_hash() =>
+            {
+                if let Some(known) = self.hashes.get(ids).and_then(|hash| hash.get(attempt)).cloned()
+                    && self
+                        .streams
+                        .get(stream)
+                        .is_some_and(|stream| stream.entries.contains_key(&parse_id(&known)))
+                {
+                    return Ok(bulk(known));
+                }
+                // That it is there already does not matter.
+                let _ = self.make_group(stream, group);
+                let fields = [
+                    b"attempt".to_vec(),
+                    attempt.clone(),
+                    b"envelope".to_vec(),
+                    envelope.clone(),
+                ];
+                let id = id_text(self.add(stream, &fields, now));
+                self.hashes
+                    .entry(ids.clone())
+                    .or_default()
+                    .insert(attempt.clone(), id.clone());
+                self.sets.entry(agents.clone()).or_default().insert(agent.clone());
+                Ok(bulk(id))
+            }
+            [stream, ids, attempt, group] if hash == Script::new(protocol::REMOVE_TASK).get_hash() => {
+                let Some(known) = self.hashes.get(ids).and_then(|hash| hash.get(attempt)).cloned() else {
+                    return Ok(Value::Int(0));
+                };
+                self.acknowledge(stream, group, std::slice::from_ref(&known));
+                self.remove_fields(ids, std::slice::from_ref(attempt));
+                Ok(number(self.remove(stream, &[known])))
+            }
+            _ => Err("ERR this server has no Lua but two scripts".to_owned()),
+        }
+    }
+}
