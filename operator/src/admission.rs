@@ -128,12 +128,8 @@ impl Admission {
                 },
             );
         }
-        let all: Vec<Candidate> = state
-            .waiting
-            .values()
-            .map(|waiter| waiter.candidate.clone())
-            .collect();
-        let mut decided = admit::decide(&uid, &all, &running, now, &self.settings);
+        let all = state.waiting.values().map(|waiter| &waiter.candidate);
+        let mut decided = admit::decide(&uid, all, &running, now, &self.settings);
         if let admit::Admission::Decided { held, .. } = &mut decided {
             for (stage, text) in held {
                 let place = Place {

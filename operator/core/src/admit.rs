@@ -1,6 +1,7 @@
 //! Which ready stages may start, in which order, and what holds the others back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use stagecraft_api::moment::Moment;
 use stagecraft_api::workflow::Priority;
@@ -57,6 +58,40 @@ pub enum Admission {
     },
 }
 
+/// The limit that holds a stage back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another Workflow of this key runs.
+    Key(String),
+    /// So many stages run in the whole installation.
+    Installation(usize),
+    /// So many stages run in its namespace.
+    Namespace(usize),
+    /// So many stages of its Agent run.
+    Agent(usize),
+}
+
+/// With the setting that raises the limit.
+impl fmt::Display for Obstacle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(formatter, "another Workflow of spec.concurrency.key {key:?} runs"),
+            Self::Installation(limit) => write!(
+                formatter,
+                "{limit} stages run at once at the most (chart value operator.maxRunningStages)"
+            ),
+            Self::Namespace(limit) => write!(
+                formatter,
+                "{limit} stages of a namespace run at once at the most (chart value operator.maxRunningStagesPerNamespace)"
+            ),
+            Self::Agent(limit) => write!(
+                formatter,
+                "{limit} stages of its Agent run at once at the most (maxRunning of the Agent)"
+            ),
+        }
+    }
+}
+
 /// The candidates in the order in which they get seats: by priority, which rises with waiting; then by how much their namespace has
 /// already, so that none crowds out another; then by age.
 pub fn order<'a>(
@@ -105,7 +140,7 @@ pub fn admit<'a>(
     ordered: &[&'a Candidate],
     running: &Running,
     settings: &Settings,
-) -> (Vec<&'a Candidate>, BTreeMap<&'a Place, String>) {
+) -> (Vec<&'a Candidate>, BTreeMap<&'a Place, Obstacle>) {
     let mut running = running.clone();
     let mut picks = Vec::new();
     let mut held = BTreeMap::new();
@@ -123,8 +158,8 @@ pub fn admit<'a>(
     (picks, held)
 }
 
-/// The limit that holds a stage back, with the setting that raises it.
-pub fn obstacle(candidate: &Candidate, running: &Running, settings: &Settings) -> Option<String> {
+/// The limit that holds a stage back.
+pub fn obstacle(candidate: &Candidate, running: &Running, settings: &Settings) -> Option<Obstacle> {
     let count = |same: &dyn Fn(&Seat) -> bool| running.seats.iter().filter(|seat| same(seat)).count();
     if let Some(key) = key_of(candidate)
         && running
@@ -132,39 +167,30 @@ pub fn obstacle(candidate: &Candidate, running: &Running, settings: &Settings) -
             .get(&key)
             .is_some_and(|holder| *holder != candidate.place.workflow_uid)
     {
-        return Some(format!(
-            "another Workflow of spec.concurrency.key {:?} runs",
-            key.1
-        ));
+        return Some(Obstacle::Key(key.1));
     }
     if let Some(limit) = settings.max_running_stages
         && running.seats.len() >= limit
     {
-        return Some(format!(
-            "{limit} stages run at once at the most (chart value operator.maxRunningStages)"
-        ));
+        return Some(Obstacle::Installation(limit));
     }
     if let Some(limit) = settings.max_running_stages_per_namespace
         && count(&|seat| seat.namespace == candidate.seat.namespace) >= limit
     {
-        return Some(format!(
-            "{limit} stages of a namespace run at once at the most (chart value operator.maxRunningStagesPerNamespace)"
-        ));
+        return Some(Obstacle::Namespace(limit));
     }
     if let Some(limit) = candidate.agent_limit
         && count(&|seat| seat.agent == candidate.seat.agent) >= limit
     {
-        return Some(format!(
-            "{limit} stages of its Agent run at once at the most (maxRunning of the Agent)"
-        ));
+        return Some(Obstacle::Agent(limit));
     }
     None
 }
 
 /// What one Workflow is told, when everything that waits is known: its own candidates are among them.
-pub fn decide(
+pub fn decide<'a>(
     workflow_uid: &str,
-    candidates: &[Candidate],
+    candidates: impl IntoIterator<Item = &'a Candidate>,
     running: &Running,
     now: Moment,
     settings: &Settings,
@@ -192,7 +218,7 @@ pub fn decide(
 }
 
 /// The obstacle and the place in the queue, as people read it.
-pub fn held(obstacle: &str, ahead: usize) -> String {
+pub fn held(obstacle: &Obstacle, ahead: usize) -> String {
     format!("{obstacle}; place in the queue: {}", bucket(ahead))
 }
 
@@ -316,7 +342,7 @@ mod tests {
         assert_eq!(held.len(), 2);
         assert!(
             held.values()
-                .all(|text| text.contains("operator.maxRunningStages)")),
+                .all(|obstacle| *obstacle == Obstacle::Installation(2)),
             "{held:?}"
         );
 
@@ -327,7 +353,9 @@ mod tests {
         let (picks, held) = admit(&ordered, &Running::default(), &settings);
         assert_eq!(names(&picks), ["a", "c"], "a full namespace holds no other back");
         assert!(
-            held[&all[1].place].contains("operator.maxRunningStagesPerNamespace"),
+            held[&all[1].place]
+                .to_string()
+                .contains("operator.maxRunningStagesPerNamespace"),
             "{held:?}"
         );
 
@@ -335,7 +363,10 @@ mod tests {
         scarce.agent_limit = Some(1);
         let (picks, held) = admit(&[&scarce], &running(&["elsewhere"]), &Settings::default());
         assert!(
-            picks.is_empty() && held[&scarce.place].contains("maxRunning of the Agent"),
+            picks.is_empty()
+                && held[&scarce.place]
+                    .to_string()
+                    .contains("maxRunning of the Agent"),
             "{held:?}"
         );
         let (picks, _) = admit(&ordered, &Running::default(), &Settings::default());
@@ -353,7 +384,9 @@ mod tests {
         let (picks, held) = admit(&ordered, &Running::default(), &Settings::default());
         assert_eq!(names(&picks), ["a", "c"]);
         assert!(
-            held[&all[1].place].contains("spec.concurrency.key \"deploy\""),
+            held[&all[1].place]
+                .to_string()
+                .contains("spec.concurrency.key \"deploy\""),
             "{held:?}"
         );
         let mut taken = Running::default();
