@@ -32,7 +32,7 @@ pub struct Verdict {
 const BOUND: Duration = Duration::from_hours(3);
 /// The same, after clocks were a day off.
 const BOUND_AFTER_JUMPS: Duration = Duration::from_hours(60);
-/// How long what has ended may take to be put away.
+/// How long what has ended, or is deleted, may take to be put away.
 const SETTLE: Duration = Duration::from_mins(4);
 /// How long nothing is written then.
 const QUIET: Duration = Duration::from_mins(10);
@@ -108,10 +108,9 @@ async fn schedule(seed: u64, traced: bool) -> Verdict {
     }
     let endings = endings(&world);
     chaos::remove_all(&world);
-    sleep(SETTLE).await;
+    broken.extend(what_stays(&world).await);
     let history = world.server.history();
     broken.extend(promises::broken(&world, &history));
-    broken.extend(promises::left_over(&world, &history));
     Verdict {
         broken,
         digest: digest(&history),
@@ -138,6 +137,18 @@ async fn converges(world: &Arc<World>, bound: Duration, generator: &crate::gener
         sleep(Duration::from_secs(5)).await;
     }
     false
+}
+
+/// What is still there when there was time enough to remove it.
+async fn what_stays(world: &World) -> Vec<String> {
+    let until = tokio::time::Instant::now() + SETTLE;
+    loop {
+        let left = promises::left_over(world, &world.server.history());
+        if left.is_empty() || tokio::time::Instant::now() > until {
+            return left;
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
 }
 
 /// Whether a Workflow has something to do: it has not ended, or is to run once more.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use stagecraft_api::result::Outcome;
 use stagecraft_api::run::INITIALIZE;
@@ -66,8 +67,8 @@ impl Ledger {
         }
         let graph = graph(&change.object);
         self.graphs.entry(uid.clone()).or_insert(graph);
-        let status = change.object.value.get("status").cloned().unwrap_or_default();
-        let Ok(status) = serde_json::from_value::<WorkflowStatus>(status) else {
+        let status = change.object.value.get("status").map(WorkflowStatus::deserialize);
+        let Some(Ok(status)) = status else {
             return;
         };
         let name = change.object.name().to_owned();

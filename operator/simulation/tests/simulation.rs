@@ -10,6 +10,10 @@ use std::time::Instant;
 
 use stagecraft_simulation::play::{Verdict, play};
 
+/// A third of the time goes by in the allocator of the C library.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Gives the same bytes each time: with others, the hash maps of the standard library would differ from run to run, and with them what
 /// happens first among things that happen at the same time.
 #[unsafe(no_mangle)]

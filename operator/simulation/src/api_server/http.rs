@@ -219,13 +219,14 @@ impl ApiServer {
             .iter()
             .filter(|(key, object)| *key.resource == *call.resource && selection.takes(object));
         let only_metadata = call.accept.contains("as=PartialObjectMetadataList");
-        let items: Vec<Value> = found
+        let items: Vec<Bytes> = found
             .map(|(_, object)| {
                 if only_metadata {
-                    json!({
+                    let item = json!({
                         "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
                         "metadata": object.value.get("metadata"),
-                    })
+                    });
+                    Bytes::from(item.to_string())
                 } else {
                     listed(object)
                 }
@@ -239,14 +240,14 @@ impl ApiServer {
         } else {
             (format!("{}List", call.resource.kind), call.resource.api_version())
         };
-        let list = json!({
-            "kind": kind, "apiVersion": version,
-            "metadata": {"resourceVersion": state.revision.to_string()},
-            "items": items,
-        });
+        let head = format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[",
+            state.revision
+        );
+        let body = [head.as_bytes(), &items.join(&b","[..]), b"]}"].concat();
         Outcome::Reply {
             code: 200,
-            body: Bytes::from(list.to_string()),
+            body: Bytes::from(body),
         }
     }
 
@@ -303,14 +304,16 @@ fn reply(code: u16, stored: &Stored) -> Outcome {
 }
 
 /// Items of a built-in kind do not say again what they are.
-fn listed(object: &Stored) -> Value {
+fn listed(object: &Stored) -> Bytes {
+    if object.text_at("apiVersion").starts_with("stagecraft.dev/") {
+        return object.text.clone();
+    }
     let mut value = object.value.clone();
-    let is_built_in = !object.text_at("apiVersion").starts_with("stagecraft.dev/");
-    if let Some(fields) = value.as_object_mut().filter(|_| is_built_in) {
+    if let Some(fields) = value.as_object_mut() {
         fields.remove("kind");
         fields.remove("apiVersion");
     }
-    value
+    Bytes::from(value.to_string())
 }
 
 /// What is gone is named, not sent.

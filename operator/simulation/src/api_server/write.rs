@@ -201,16 +201,16 @@ fn fit(value: &mut Value, of: &Value) {
 
 /// What a write makes of an object.
 fn merged(current: &Value, wanted: Value, key: &Key, status: bool) -> Value {
-    let (mut next, other) = if status {
-        (current.clone(), wanted)
+    let (mut next, new_status) = if status {
+        (current.clone(), wanted.get("status").cloned())
     } else {
-        (wanted, current.clone())
+        (wanted, current.get("status").cloned())
     };
     if key.resource.has_status
         && let Some(object) = next.as_object_mut()
     {
-        match other.get("status") {
-            Some(status) => object.insert("status".to_owned(), status.clone()),
+        match new_status {
+            Some(status) => object.insert("status".to_owned(), status),
             None => object.remove("status"),
         };
     }
@@ -233,8 +233,7 @@ fn merged(current: &Value, wanted: Value, key: &Key, status: bool) -> Value {
             None => drop(object::metadata(&mut next).remove(field)),
         }
     }
-    let of_spec = |value: &Value| value.get("spec").cloned();
-    if key.resource.counts_generations() && !status && of_spec(&next) != of_spec(current) {
+    if key.resource.counts_generations() && !status && next.get("spec") != current.get("spec") {
         let generation = current
             .pointer("/metadata/generation")
             .and_then(Value::as_i64)
