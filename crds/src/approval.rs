@@ -87,6 +87,11 @@ pub struct Subject {
     #[serde(default)]
     #[schemars(length(max = 40))]
     pub commit: String,
+    /// What the commit changes of what the Workflow began with: a line with the totals, then a line for each file, those with the most
+    /// lines first. Empty where there is no commit. At most 1024 bytes.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub diff: String,
     /// What the stages before made and found, a line for each. At most 4096 bytes.
     #[serde(default)]
     #[schemars(length(max = 4096))]

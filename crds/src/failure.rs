@@ -27,6 +27,8 @@ pub enum FailureClass {
 pub const GATE_FAILED: &str = "GateFailed";
 /// Code of an attempt whose Pod never began to work.
 pub const POD_NOT_STARTED: &str = "PodNotStarted";
+/// Code of an attempt whose runner was told to end, and does not know why.
+pub const POD_TERMINATED: &str = "PodTerminated";
 
 impl FailureClass {
     pub const ALL: [Self; 6] = [

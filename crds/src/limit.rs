@@ -25,6 +25,8 @@ pub const METRICS: usize = 64;
 pub const ARTIFACT_NAME_BYTES: usize = 255;
 /// Longest media type of an artifact, in bytes.
 pub const MEDIA_TYPE_BYTES: usize = 127;
+/// Longest list of changed files of a commit, in [`stored_bytes`].
+pub const STAT_BYTES: usize = 512;
 /// Largest list of artifacts of one stage, in [`stored_bytes`]: 32 with names and media types of 60 bytes together.
 pub const ARTIFACTS_BYTES: usize = 6 * 1024;
 /// Largest single blob, in bytes.

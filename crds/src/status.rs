@@ -9,7 +9,9 @@ use crate::moment::Moment;
 mod stage;
 
 use stage::is_zero;
-pub use stage::{Artifact, AttemptSummary, RepairStatus, StagePhase, StageStatus, Usage, WorkspaceRef};
+pub use stage::{
+    Artifact, AttemptSummary, Changes, RepairStatus, StagePhase, StageStatus, Usage, WorkspaceRef,
+};
 
 /// Where a Workflow stands. The stored status is the truth; everything else only makes it quick.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]

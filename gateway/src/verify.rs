@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use stagecraft_api::result::{AttemptResult, Outcome};
-use stagecraft_api::status::{Artifact, WorkspaceRef};
+use stagecraft_api::status::{Artifact, Changes, WorkspaceRef};
 use stagecraft_api::{AttemptKey, Digest, StructuredError, limit};
 
 /// A blob that a result names.
@@ -75,19 +75,26 @@ pub fn check_workspace(workspace: &WorkspaceRef) -> Result<NamedBlob, String> {
         commit,
         bundle,
         bytes,
+        changes,
     } = workspace;
-    let is_commit = commit.len() == 40
-        && commit
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_commit {
+    if !is_commit(commit) {
         return Err("workspace.commit is not 40 lower-case hexadecimal digits".to_owned());
+    }
+    if let Some(Changes { base, stat, .. }) = changes {
+        if base.as_deref().is_some_and(|base| !is_commit(base)) {
+            return Err("workspace.changes.base is not 40 lower-case hexadecimal digits".to_owned());
+        }
+        at_most("workspace.changes.stat", json_bytes(stat), limit::STAT_BYTES + 2)?;
     }
     Ok(NamedBlob {
         name: "workspace.bundle".to_owned(),
         digest: bundle.clone(),
         bytes: *bytes,
     })
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn check_artifacts(artifacts: &[Artifact]) -> Result<Vec<NamedBlob>, String> {

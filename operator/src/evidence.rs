@@ -1,7 +1,7 @@
 //! From Kubernetes objects to the planner's evidence: pure.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::{AttemptKey, label};
@@ -136,6 +136,25 @@ pub fn of_pod(pod: &Pod) -> PodEvidence {
         trouble: trouble(&status.conditions.unwrap_or_default(), sidecars, containers),
         agent_end: agent.and_then(container_end),
     }
+}
+
+/// The message of the newest of these Events. That no node took a Pod stays among its Events when one has taken it; its status says how
+/// that stands.
+pub fn latest_warning(events: Vec<Event>) -> Option<String> {
+    let told = events
+        .into_iter()
+        .filter(|event| event.reason.as_deref() != Some("FailedScheduling"));
+    let newest = told.max_by_key(|event| {
+        let series = event
+            .series
+            .as_ref()
+            .and_then(|series| series.last_observed_time.as_ref());
+        let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
+        let time = event.last_timestamp.as_ref().map(|time| time.0).max(micro);
+        // Of one second: "Failed to pull image ...: connection refused" before "Error: ErrImagePull".
+        (time, event.message.as_ref().map(String::len))
+    });
+    newest?.message
 }
 
 /// The deletion timestamp lies in the future by the grace period.

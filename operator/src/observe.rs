@@ -16,13 +16,16 @@ use stagecraft_core::Observation;
 use stagecraft_core::admit::Admission;
 use stagecraft_core::approval::ApprovalEvidence;
 use stagecraft_core::observation::{
-    AttemptEvidence, Identity, JobEvidence, OpenJob, ResultEvidence, RunEvidence,
+    AttemptEvidence, Identity, JobEvidence, OpenJob, PodEvidence, PodPhase, ResultEvidence, RunEvidence,
 };
 use stagecraft_core::resolve::Catalog;
 use stagecraft_core::retry;
 
 use crate::controller::Context;
 use crate::evidence;
+
+/// From this age on a Job without a Pod, and a Pod that does not start, are asked for their Events.
+const SLOW_MILLIS: u64 = 1_500;
 
 /// What keeps the operator from seeing.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +143,7 @@ async fn glance(
     };
     Ok(AttemptEvidence {
         job,
-        pod: pod.map(|pod| evidence::of_pod(&pod)),
+        pod: of_found_pod(context, pod).await?,
         result,
         live: false,
     })
@@ -179,7 +182,7 @@ async fn look(
     let result = ask(context, key).await;
     Ok(AttemptEvidence {
         job,
-        pod: pod.map(|pod| evidence::of_pod(&pod)),
+        pod: of_found_pod(context, pod).await?,
         result,
         live: true,
     })
@@ -231,28 +234,49 @@ fn newest(pods: impl Iterator<Item = Arc<Pod>>) -> Option<Arc<Pod>> {
     pods.max_by_key(|pod| pod.creation_timestamp().map(|time| time.0))
 }
 
+/// There is a Pod; while it does not start, its Events may tell why before its status does.
+async fn of_found_pod(context: &Context, pod: Option<Arc<Pod>>) -> Result<Option<PodEvidence>, ObserveError> {
+    let Some(pod) = pod else {
+        return Ok(None);
+    };
+    let mut seen = evidence::of_pod(&pod);
+    if seen.phase == PodPhase::Pending && seen.trouble.is_none() && seen.deleting_since.is_none() {
+        let warning = warning(context, pod.as_ref()).await?;
+        seen.trouble = warning.map(|message| format!("the Pod does not start yet: {message}"));
+    }
+    Ok(Some(seen))
+}
+
 /// Why a Job that is a while old has no Pod: quota, Pod Security, a missing service account. Only its Events tell.
 async fn podless_trouble(context: &Context, job: &Job) -> Result<Option<String>, ObserveError> {
-    let age = job.creation_timestamp().map_or(0, |created| {
-        context.clock.now().millis_since(Moment::new(created.0))
-    });
-    if age < 1_500 || evidence::has_made_a_pod(job) {
+    if evidence::has_made_a_pod(job) {
         return Ok(None);
     }
-    let events: Api<Event> = Api::namespaced(context.client.clone(), &job.namespace().unwrap_or_default());
+    let warning = warning(context, job).await?;
+    Ok(warning.map(|message| format!("Kubernetes makes no Pod for the Job: {message}")))
+}
+
+/// The latest warning about an object that is a while old.
+async fn warning(context: &Context, object: &impl ResourceExt) -> Result<Option<String>, ObserveError> {
+    let age = object.creation_timestamp().map_or(0, |created| {
+        context.clock.now().millis_since(Moment::new(created.0))
+    });
+    if age < SLOW_MILLIS {
+        return Ok(None);
+    }
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let fields = format!(
         "involvedObject.uid={},type=Warning",
-        job.uid().unwrap_or_default()
+        object.uid().unwrap_or_default()
     );
     let listed = events
         .list(&ListParams::default().fields(&fields))
         .await
         .map_err(|source| ObserveError::Read {
-            what: "the Job's Events",
+            what: "Events",
             source,
         })?;
-    let message = listed.items.into_iter().rev().find_map(|event| event.message);
-    Ok(message.map(|message| format!("Kubernetes makes no Pod for the Job: {message}")))
+    Ok(evidence::latest_warning(listed.items))
 }
 
 /// The run of a Workflow of which something may run.

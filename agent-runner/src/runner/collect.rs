@@ -19,7 +19,7 @@ use super::evidence::compose;
 use super::evidence::session::Evidence;
 use super::git::bundle::{self, BundleError, HashingWriter, Written};
 use super::git::snapshot::{self, Limits, RegularFile, SnapshotError};
-use super::git::{self, commit};
+use super::git::{self, changes, commit};
 use super::journal::Upload;
 use super::layout::Layout;
 use crate::loopback::Check;
@@ -153,6 +153,11 @@ fn commit_workspace(
         None => base,
     };
     let parent = parent.map(Oid::from_str).transpose()?;
+    // What the Workflow began with, as the stages before have handed it on. Unknown: nothing is compared.
+    let began = match &task.workspace {
+        Some(input) => input.changes.as_ref().map(|changes| changes.base.as_deref()),
+        None => Some(base),
+    };
     let made = match commit::commit(&repository, task, parent, &snapshot)? {
         commit::Outcome::New(id) => Some(id),
         commit::Outcome::Nothing => None,
@@ -173,6 +178,9 @@ fn commit_workspace(
                 commit: id.to_string(),
                 bundle: written.digest,
                 bytes: written.bytes,
+                changes: began
+                    .map(|base| changes::since(&repository, base.map(Oid::from_str).transpose()?, id))
+                    .transpose()?,
             })
         }
     };

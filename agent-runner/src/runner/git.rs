@@ -2,6 +2,7 @@
 //! filters of the agent's. The git directory is on a volume that the agent does not have.
 
 pub mod bundle;
+pub mod changes;
 pub mod checkout;
 pub mod commit;
 pub mod snapshot;

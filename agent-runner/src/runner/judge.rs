@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use serde_json::Value;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::truncate;
+use stagecraft_api::failure::POD_TERMINATED;
 use stagecraft_api::result::AgentResult;
 use stagecraft_api::{Category, StructuredError, limit};
 
@@ -102,7 +103,7 @@ pub fn timed_out(task: &TaskEnvelope) -> StructuredError {
 
 fn terminated() -> StructuredError {
     StructuredError::new(
-        "PodTerminated",
+        POD_TERMINATED,
         Category::Network,
         "the Pod was told to end before the agent had finished: it was evicted, preempted or deleted, or its node was shut down",
     )

@@ -114,6 +114,10 @@ async fn a_later_stage_builds_upon_the_commit_of_an_earlier_one() {
         git::git(clone.path(), &["rev-parse", "HEAD^"]).trim(),
         input.commit
     );
+    // What a person decides about is all that came since the Workflow began.
+    let changes = workspace_of(&second).await.changes.unwrap();
+    assert_eq!((changes.base, changes.files), (None, 3));
+    assert_eq!(changes.stat, "A bin/run +1 -0\nA one +1 -0\nA two +1 -0");
 }
 
 #[tokio::test]

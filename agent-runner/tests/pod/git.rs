@@ -9,11 +9,14 @@ use std::process::Command;
 use git2::{Oid, Repository};
 use serde_json::json;
 use stagecraft_agent_runner::runner::git::bundle::{self, BundleError};
+use stagecraft_agent_runner::runner::git::changes;
 use stagecraft_agent_runner::runner::git::checkout::checkout;
 use stagecraft_agent_runner::runner::git::commit::{Outcome as Committed, commit};
 use stagecraft_agent_runner::runner::git::snapshot::{self, Limits, Snapshot, SnapshotError};
 use stagecraft_agent_runner::runner::git::{self as runner_git};
+use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
+use stagecraft_api::status::Changes;
 use tempfile::TempDir;
 
 use crate::gateway::Gateway;
@@ -121,6 +124,56 @@ impl Scene {
         assert_eq!(written.bytes, bytes.len() as u64);
         file
     }
+}
+
+#[test]
+fn changes_are_counted_as_git_counts_them() {
+    let scene = Scene::new();
+    scene.write("kept", "1\n2\n3\n");
+    scene.write("gone", "1\n2\n");
+    scene.write("picture", "\0\u{1}\u{2}");
+    let base = scene.commit(None);
+    scene.write("kept", "1\nzwei\n3\nvier\n");
+    scene.write("new/file", &"line\n".repeat(40));
+    scene.write("picture", "\0\u{3}");
+    fs::remove_file(scene.path("gone")).unwrap();
+    let commit = scene.commit(Some(base));
+
+    let changes = changes::since(&scene.repository, Some(base), commit).unwrap();
+
+    let range = [base.to_string(), commit.to_string()];
+    let git = git(
+        scene.repository.path(),
+        &["diff", "--shortstat", &range[0], &range[1]],
+    );
+    let Changes {
+        files,
+        insertions,
+        deletions,
+        ..
+    } = changes;
+    let expected = format!(" {files} files changed, {insertions} insertions(+), {deletions} deletions(-)\n");
+    assert_eq!(git, expected);
+    assert_eq!(changes.base, Some(base.to_string()));
+    assert_eq!(
+        changes.stat,
+        "A new/file +40 -0\nM kept +2 -1\nD gone +0 -2\nM picture +0 -0"
+    );
+
+    let all = changes::since(&scene.repository, None, commit).unwrap();
+    assert_eq!((all.base, all.files, all.deletions), (None, 3, 0));
+
+    for number in 0..200 {
+        scene.write(&format!("many/{number:03}"), "x\n");
+    }
+    let many = changes::since(&scene.repository, Some(commit), scene.commit(Some(commit))).unwrap();
+    assert_eq!((many.files, many.insertions), (200, 200));
+    assert!(many.stat.len() <= limit::STAT_BYTES, "{}", many.stat);
+    assert!(
+        many.stat.starts_with("A many/000 +1 -0\n") && many.stat.ends_with('…'),
+        "{}",
+        many.stat
+    );
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub fn stored(gateway: &Gateway, history: &History, commit: Oid) -> WorkspaceRef
         commit: commit.to_string(),
         bundle: written.digest,
         bytes: written.bytes,
+        changes: None,
     }
 }
 
@@ -245,6 +246,9 @@ async fn checked_work_moves_the_branch_and_is_what_the_stage_hands_on() {
     assert_eq!(entry.moved_by, place.task.attempt);
     assert_eq!(entry.workspace, end.workspace);
     assert_eq!(end.workspace.commit, merged.commit);
+    let changes = end.workspace.changes.as_ref().unwrap();
+    assert_eq!(changes.base, Some(tip.to_string()));
+    assert!(changes.files > 0, "{changes:?}");
     assert_eq!(end.summary, "1 commit brought to main: 42 tests passed");
     let expected = json!({"branch": "main", "strategy": "merge", "from": tip.to_string(), "commit": merged.commit,
         "commits": 1, "conflicts": 0, "alreadyMerged": false, "checks": {"tests": {"state": "passed"}}});

@@ -221,6 +221,30 @@ pub struct WorkspaceRef {
     pub bundle: Digest,
     /// Size of the bundle, in bytes.
     pub bytes: u64,
+    /// What the commit changes of what the Workflow began with. Absent where nobody has compared them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
+}
+
+/// The difference of two commits.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Changes {
+    /// The commit that is compared with: 40 hexadecimal digits. Absent: everything is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40), regex(pattern = "^[0-9a-f]{40}$"))]
+    pub base: Option<String>,
+    /// Files that were added, modified or deleted.
+    pub files: u64,
+    /// Lines that were added. Lines of binary files, and of files over 1 MiB, are not counted.
+    pub insertions: u64,
+    /// Lines that were deleted, counted in the same way.
+    pub deletions: u64,
+    /// The files, those with the most lines first, a line for each: A, M or D, path, `+` and lines added, `-` and lines deleted. At most
+    /// 512 bytes.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    pub stat: String,
 }
 
 /// A file in the gateway's store.

@@ -23,7 +23,7 @@ fn waiting(name: &str, approval: &Value) -> Value {
         "spec": {
             "project": {"requirements": ["ship it when told to"]},
             "template": {"stages": [
-                {"name": "make", "agent": "echo"},
+                {"name": "make", "agent": "echo", "payload": {"files": {"made": "by a stage\n"}}},
                 {"name": "ship", "agent": "echo", "approval": approval,
                  "payload": {"outputs": {"colour": "${{ approval.answer }}", "by": "${{ approval.by }}"}}},
             ]},
@@ -87,6 +87,12 @@ fn a_decision_counts_once_in_the_name_of_whoever_makes_it() -> anyhow::Result<()
         );
         ensure!(
             approval.spec.subject.commit.len() == 40,
+            "{:?}",
+            approval.spec.subject
+        );
+        ensure!(
+            approval.spec.subject.diff
+                == "1 file changed, 1 insertion(+), 0 deletions(-) since there was nothing\nA made +1 -0",
             "{:?}",
             approval.spec.subject
         );

@@ -9,13 +9,15 @@ use stagecraft_api::error::one_line;
 use stagecraft_api::error::{Category, StructuredError};
 use stagecraft_api::payload::EchoFault;
 use stagecraft_api::status::{StagePhase, WorkflowStatus};
-use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_api::{Agent, Moment, Workflow, WorkflowPhase, WorkflowTemplate};
 use stagecraft_e2e::scenario::samples::{self, STAGE};
 use stagecraft_e2e::scenario::world::stage;
 use stagecraft_e2e::scenario::{Isolation, World, on_this_machine, processes, scenario};
 
 const LIMIT: Duration = Duration::from_mins(3);
 const END: Duration = Duration::from_mins(2);
+/// Longest time from the creation of a Job until the status says why it does not begin.
+const NOTICE_MILLIS: u64 = 5_000;
 /// Largest Workflow that DESIGN.md allows.
 const OBJECT_BYTES: usize = 512 * 1024;
 
@@ -233,40 +235,100 @@ fn children_that_an_agent_leaves_behind_hold_up_nothing_and_are_gone() -> anyhow
     })
 }
 
+/// A Workflow `hog` whose one stage runs a script in an image with a shell, under limits.
+async fn hog(world: &World, script: &str, limits: serde_json::Value) -> anyhow::Result<()> {
+    let agent = serde_json::json!({
+        "metadata": {"name": "hog"},
+        "spec": {
+            "image": crate::foreign_images::shell_image()?,
+            "command": ["sh", "-c", script],
+            "resources": {"limits": limits},
+        },
+    });
+    world.create::<Agent>(agent).await?;
+    let template = serde_json::json!({
+        "metadata": {"name": samples::SINGLE},
+        "spec": {"stages": [{"name": STAGE, "agent": "hog", "retries": 0, "timeoutSeconds": 120}]},
+    });
+    world.create::<WorkflowTemplate>(template).await?;
+    let workflow = samples::single("hog", serde_json::json!({}));
+    world.create::<Workflow>(workflow).await?;
+    Ok(())
+}
+
+async fn fails_for_want_of(world: &World, code: &'static str, what: &'static str) -> anyhow::Result<()> {
+    let status = world.failed("hog", END).await?;
+    let stage = stage(&status, STAGE)?;
+    let error = stage.error.as_ref().context("a failed stage has an error")?;
+    let expected = Expected {
+        category: Category::Resource,
+        code,
+        says: &[],
+    };
+    assert_error(error, &expected);
+    assert!(error.message.contains(what), "{}", error.message);
+    assert_eq!((stage.attempt, stage.failures), (1, 1), "{stage:?}");
+    Ok(())
+}
+
 #[test]
 fn memory_that_takes_the_launcher_along_fails_the_attempt_for_want_of_memory() -> anyhow::Result<()> {
     scenario(Isolation::Shared, LIMIT, async |world| {
         // Memory of a file in /dev/shm belongs to nobody: whatever process is largest is killed for it, again and again,
         // until the launcher, the first process of the container, is the largest that is left.
-        let hog = "while :; do cat /dev/zero >> /dev/shm/hog; done";
+        let script = "while :; do cat /dev/zero >> /dev/shm/hog; done";
+        hog(world, script, serde_json::json!({"memory": "24Mi"})).await?;
+        fails_for_want_of(world, "OutOfMemory", "memory").await
+    })
+}
+
+#[test]
+fn an_agent_that_fills_its_disk_fails_the_attempt_for_want_of_disk() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let script = "head -c 64M /dev/zero > hog; sleep 300";
+        hog(world, script, serde_json::json!({"ephemeral-storage": "16Mi"})).await?;
+        fails_for_want_of(world, "OutOfDisk", "more disk than its limit").await
+    })
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_shows_within_five_seconds_and_can_be_cancelled() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
         let agent = serde_json::json!({
-            "metadata": {"name": "hog"},
-            "spec": {
-                "image": crate::foreign_images::shell_image()?,
-                "command": ["sh", "-c", hog],
-                "resources": {"limits": {"memory": "24Mi"}},
-            },
+            "metadata": {"name": "missing"},
+            "spec": {"image": "localhost:1/nobody/nothing:1", "command": ["true"]},
         });
         world.create::<Agent>(agent).await?;
         let template = serde_json::json!({
             "metadata": {"name": samples::SINGLE},
-            "spec": {"stages": [{"name": STAGE, "agent": "hog", "retries": 0, "timeoutSeconds": 60}]},
+            "spec": {"stages": [{"name": STAGE, "agent": "missing"}]},
         });
         world.create::<WorkflowTemplate>(template).await?;
         world
-            .create::<Workflow>(samples::single("hog", serde_json::json!({})))
+            .create::<Workflow>(samples::single("unpulled", serde_json::json!({})))
             .await?;
-        let status = world.failed("hog", END).await?;
-        let error = stage(&status, STAGE)?
-            .error
-            .clone()
-            .context("a failed stage has an error")?;
-        let expected = Expected {
-            category: Category::Resource,
-            code: "OutOfMemory",
-            says: &["memory"],
-        };
-        assert_error(&error, &expected);
+        let told = world
+            .until(
+                "unpulled",
+                END,
+                "says that its image cannot be pulled",
+                |status| status.message.contains("localhost:1/nobody/nothing:1"),
+            )
+            .await?;
+        let noticed = Moment::now();
+        let status = told.status.context("it has a status")?;
+        let begun = stage(&status, STAGE)?
+            .attempt_started_at
+            .context("an attempt has begun")?;
+        let took = noticed.millis_since(begun);
+        println!("{} (after {took} ms)", status.message);
+        assert!(took <= NOTICE_MILLIS, "noticed after {took} ms");
+        crate::owner::patch(world, "unpulled", serde_json::json!({"cancel": true})).await?;
+        world
+            .until("unpulled", END, "is cancelled", |status| {
+                status.phase == WorkflowPhase::Cancelled
+            })
+            .await?;
         Ok(())
     })
 }

@@ -38,6 +38,7 @@ fn entry(number: u64, key: &AttemptKey, commit: &str, bundle: &Digest) -> Branch
             commit: commit.to_owned(),
             bundle: bundle.clone(),
             bytes: 7,
+            changes: None,
         },
         from: None,
         moved_by: key.clone(),

@@ -6,7 +6,7 @@ use stagecraft_api::condition::Reason;
 use stagecraft_api::error::{Category, StructuredError, one_line, truncate};
 use stagecraft_api::moment::Moment;
 use stagecraft_api::run::{INITIALIZE, RunStage};
-use stagecraft_api::status::{StagePhase, StageStatus};
+use stagecraft_api::status::{Changes, StagePhase, StageStatus, WorkspaceRef};
 use stagecraft_api::template::Repair;
 use stagecraft_api::{Digest, limit, name};
 
@@ -14,6 +14,7 @@ use crate::advance::Draft;
 use crate::envelope::{inputs, workspace};
 use crate::observation::Observation;
 use crate::plan::Action;
+use crate::summary::counted;
 
 /// How often the work may go back because a person said so.
 const ROUNDS: u32 = 10;
@@ -138,7 +139,9 @@ impl Draft<'_> {
         let Observation { identity, spec, .. } = self.observation;
         let status = self.status.stages.iter().find(|status| status.name == stage.name);
         let asked_at = self.ready_since(stage);
-        let commit = workspace(stage, self.run, &self.status.stages).map(|workspace| workspace.commit);
+        let workspace = workspace(stage, self.run, &self.status.stages);
+        let diff = workspace.as_ref().map(diff).unwrap_or_default();
+        let commit = workspace.map(|workspace| workspace.commit);
         let plan = json!({"agent": stage.agent.name, "payload": stage.payload});
         let subject = json!([commit, inputs(stage, &self.status.stages).0, plan]);
         let choices = match wanted.kind {
@@ -157,6 +160,7 @@ impl Draft<'_> {
             subject: Subject {
                 digest: Digest::of(subject.to_string().as_bytes()),
                 commit: commit.unwrap_or_default(),
+                diff,
                 summary: summary(&self.status.stages),
                 plan: truncate(&plan.to_string(), 2048),
                 cpu_millis: self
@@ -188,6 +192,32 @@ fn approval_name(request: &ApprovalSpec) -> String {
     } = request;
     let question = format!("{workflow_uid}/{stage}/{run}/{round}/{}", subject.digest);
     name::approval(workflow, stage, &question)
+}
+
+/// What a commit changes, as `git diff --stat` would end and then begin.
+fn diff(workspace: &WorkspaceRef) -> String {
+    let Some(Changes {
+        base,
+        files,
+        insertions,
+        deletions,
+        stat,
+    }) = &workspace.changes
+    else {
+        return String::new();
+    };
+    let since = match base {
+        Some(base) => format!("since {}", base.get(..12).unwrap_or(base)),
+        None => "since there was nothing".to_owned(),
+    };
+    let counted = |count: u64, what| counted(usize::try_from(count).unwrap_or(usize::MAX), what);
+    let totals = format!(
+        "{} changed, {}(+), {}(-) {since}",
+        counted(*files, "file"),
+        counted(*insertions, "insertion"),
+        counted(*deletions, "deletion"),
+    );
+    format!("{totals}\n{stat}").trim_end().to_owned()
 }
 
 /// What the stages before made and found, a line for each.

@@ -1,7 +1,7 @@
 //! What the evidence says of one attempt that the status calls running.
 
 use stagecraft_api::error::{Category, StructuredError};
-use stagecraft_api::failure::POD_NOT_STARTED;
+use stagecraft_api::failure::{POD_NOT_STARTED, POD_TERMINATED};
 use stagecraft_api::moment::Moment;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::run::RunStage;
@@ -37,16 +37,17 @@ pub fn judge(
     evidence: &AttemptEvidence,
     settings: &Settings,
 ) -> Verdict {
-    if let ResultEvidence::Some(result) = &evidence.result {
-        return match judge_result(result, run) {
-            Ok(result) => Verdict::Succeeded(Box::new(result)),
-            Err(error) => Verdict::Failed(error),
-        };
-    }
     let started = stage.attempt_started_at.unwrap_or(now);
     let last_call = started
         .plus_seconds(run.timeout_seconds.into())
         .plus_millis(settings.deadline_grace_millis);
+    if let ResultEvidence::Some(result) = &evidence.result {
+        return match judge_result(result, run) {
+            Ok(result) => Verdict::Succeeded(Box::new(result)),
+            Err(error) if error.code == POD_TERMINATED => told_to_end(now, last_call, stage, evidence, error),
+            Err(error) => Verdict::Failed(error),
+        };
+    }
     match end(now, started, last_call, evidence, settings) {
         None | Some(End::Lingering { .. }) if now >= last_call && evidence.live => Verdict::Close {
             error: timeout(stage, run, evidence),
@@ -54,7 +55,7 @@ pub fn judge(
         },
         None if now < last_call => Verdict::Running {
             trouble: trouble(evidence),
-            until: next_look(now, last_call, evidence),
+            until: next_look(now, started, last_call, evidence),
         },
         None => Verdict::Look,
         Some(_) if !evidence.live => Verdict::Look,
@@ -70,12 +71,47 @@ pub fn judge(
     }
 }
 
-/// Without a Pod only Events tell why, and nothing wakes the operator for those.
-fn next_look(now: Moment, last_call: Moment, evidence: &AttemptEvidence) -> Moment {
-    if evidence.pod.is_none() {
-        last_call.min(now.plus_seconds(2))
-    } else {
-        last_call
+/// Before anything runs only Events may tell why, and nothing wakes the operator for those.
+fn next_look(now: Moment, started: Moment, last_call: Moment, evidence: &AttemptEvidence) -> Moment {
+    let soon = |seconds| last_call.min(now.plus_seconds(seconds));
+    match &evidence.pod {
+        None => soon(2),
+        Some(pod) if pod.phase == PodPhase::Pending && pod.trouble.is_none() => {
+            soon((now.millis_since(started) / 2_000).clamp(2, 5))
+        }
+        Some(_) => last_call,
+    }
+}
+
+/// The runner heard the signal and no more: an eviction for too much disk, a drain and a deletion look the same to it. What the Pod says of
+/// itself may come a moment later.
+fn told_to_end(
+    now: Moment,
+    last_call: Moment,
+    stage: &StageStatus,
+    evidence: &AttemptEvidence,
+    error: StructuredError,
+) -> Verdict {
+    let error = stage.error.clone().unwrap_or(error);
+    let (JobEvidence::Present { deleting: false, .. }, Some(pod)) = (&evidence.job, &evidence.pod) else {
+        return Verdict::Failed(error);
+    };
+    if pod.reason.is_some() {
+        return Verdict::Failed(post_mortem(pod));
+    }
+    let has_ended = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
+    if has_ended || pod.deleting_since.is_some() || pod.node_lost_since.is_some() || now >= last_call {
+        return Verdict::Failed(error);
+    }
+    if !evidence.live {
+        return Verdict::Look;
+    }
+    Verdict::Running {
+        trouble: Some(format!(
+            "{}; waiting for Pod {} to say which",
+            error.message, pod.name
+        )),
+        until: last_call.min(now.plus_seconds(1)),
     }
 }
 

@@ -7,7 +7,7 @@ use stagecraft_api::error::{Category, StructuredError, truncate};
 use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::RunStage;
-use stagecraft_api::status::{Artifact, WorkspaceRef};
+use stagecraft_api::status::{Artifact, Changes, WorkspaceRef};
 
 use crate::schema::validator;
 
@@ -96,15 +96,49 @@ fn check_workspace(workspace: &WorkspaceRef) -> Result<(), StructuredError> {
         commit,
         bundle: _,
         bytes,
+        changes,
     } = workspace;
+    check_commit("workspace.commit", commit)?;
+    check_size("the workspace", *bytes)?;
+    let Some(Changes {
+        base,
+        files,
+        insertions,
+        deletions,
+        stat,
+    }) = changes
+    else {
+        return Ok(());
+    };
+    base.iter()
+        .try_for_each(|base| check_commit("workspace.changes.base", base))?;
+    let count = *files.max(insertions).max(deletions);
+    if count > limit::COUNT {
+        return Err(invalid(format!(
+            "workspace.changes counts {count}; the limit is {}",
+            limit::COUNT
+        )));
+    }
+    // With its quotes.
+    let bytes = stored_bytes(stat);
+    if bytes > limit::STAT_BYTES + 2 {
+        return Err(invalid(format!(
+            "workspace.changes.stat has {bytes} bytes; the limit is {}",
+            limit::STAT_BYTES
+        )));
+    }
+    Ok(())
+}
+
+fn check_commit(field: &str, commit: &str) -> Result<(), StructuredError> {
     let hexadecimal = commit
         .bytes()
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if commit.len() != 40 || !hexadecimal {
         let commit = truncate(commit, 80);
-        return Err(invalid(format!("workspace.commit {commit:?} is not a commit")));
+        return Err(invalid(format!("{field} {commit:?} is not a commit")));
     }
-    check_size("the workspace", *bytes)
+    Ok(())
 }
 
 fn check_artifacts(artifacts: &[Artifact]) -> Result<(), StructuredError> {

@@ -1,9 +1,9 @@
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 use stagecraft_api::{AttemptKey, label};
 use stagecraft_core::observation::{JobEvidence, PodPhase};
-use stagecraft_operator::evidence::{of_job, of_pod, open_job};
+use stagecraft_operator::evidence::{latest_warning, of_job, of_pod, open_job};
 
 fn key() -> AttemptKey {
     AttemptKey {
@@ -99,6 +99,26 @@ fn a_pod_that_waits_for_a_node_or_an_image_says_so_in_words_that_stay_the_same()
         None,
         "starting up is no trouble"
     );
+}
+
+#[test]
+fn the_newest_warning_tells_why_a_pod_does_not_start() {
+    let event = |reason: &str, last: &str| -> Event {
+        serde_json::from_value(json!({
+            "metadata": {}, "involvedObject": {}, "reason": reason, "message": format!("{reason} at {last}"),
+            "lastTimestamp": format!("2026-01-01T{last}Z"),
+        }))
+        .unwrap()
+    };
+    let events = vec![
+        event("FailedMount", "10:00:05"),
+        event("Failed", "10:00:09"),
+        event("Bad", "10:00:09"),
+        event("FailedMount", "10:00:01"),
+        event("FailedScheduling", "10:00:11"),
+    ];
+    assert_eq!(latest_warning(events).as_deref(), Some("Failed at 10:00:09"));
+    assert_eq!(latest_warning(vec![event("FailedScheduling", "10:00:11")]), None);
 }
 
 #[test]

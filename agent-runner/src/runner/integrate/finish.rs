@@ -15,7 +15,7 @@ use super::outcome::{Kept, MergeOutputs, compose, findings, shortcomings};
 use super::{IntegrateError, Integration, payload};
 use crate::runner::collect::Collected;
 use crate::runner::gateway::{Gateway, GatewayError};
-use crate::runner::git::{self, bundle};
+use crate::runner::git::{self, bundle, changes};
 use crate::runner::journal::Upload;
 use crate::runner::layout::Layout;
 
@@ -173,9 +173,14 @@ async fn bundled(
     {
         return Ok((input.clone(), None));
     }
-    let (layout, commit) = (layout.clone(), integration.commit.clone());
+    let (layout, commit, from) = (
+        layout.clone(),
+        integration.commit.clone(),
+        integration.from.clone(),
+    );
     let span = tracing::Span::current();
-    let export = tokio::task::spawn_blocking(move || span.in_scope(|| export(&layout, &commit)));
+    let export =
+        tokio::task::spawn_blocking(move || span.in_scope(|| export(&layout, &commit, from.as_deref())));
     let workspace = export.await??;
     let upload = Upload {
         digest: workspace.bundle.clone(),
@@ -184,12 +189,13 @@ async fn bundled(
     Ok((workspace, Some(upload)))
 }
 
-fn export(layout: &Layout, commit: &str) -> Result<WorkspaceRef, IntegrateError> {
+/// The commit, and what it changes of where the branch stood.
+fn export(layout: &Layout, commit: &str, from: Option<&str>) -> Result<WorkspaceRef, IntegrateError> {
     let repository = git::open(&layout.git())?;
     fs::create_dir_all(layout.blobs())?;
     let unfinished = layout.blobs().join("merged");
-    let written =
-        bundle::export(&repository, Oid::from_str(commit)?, &unfinished).map_err(IntegrateError::Bundle)?;
+    let (id, from) = (Oid::from_str(commit)?, from.map(Oid::from_str).transpose()?);
+    let written = bundle::export(&repository, id, &unfinished).map_err(IntegrateError::Bundle)?;
     if written.bytes > limit::BLOB_BYTES {
         return Err(IntegrateError::TooLarge { bytes: written.bytes });
     }
@@ -198,6 +204,7 @@ fn export(layout: &Layout, commit: &str) -> Result<WorkspaceRef, IntegrateError>
         commit: commit.to_owned(),
         bundle: written.digest,
         bytes: written.bytes,
+        changes: Some(changes::since(&repository, from, id)?),
     })
 }
 

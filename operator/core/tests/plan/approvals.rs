@@ -1,10 +1,12 @@
 //! Stages that wait for a person.
 
 use serde_json::{Value, json};
-use stagecraft_api::WorkflowPhase;
 use stagecraft_api::approval::{ApprovalSpec, Decision, Verdict};
 use stagecraft_api::condition::PROGRESSING;
 use stagecraft_api::error::Category;
+use stagecraft_api::result::Outcome;
+use stagecraft_api::status::{Changes, WorkspaceRef};
+use stagecraft_api::{Digest, WorkflowPhase};
 use stagecraft_core::approval::ApprovalEvidence;
 use stagecraft_core::resolve::{Refusal, resolve};
 use stagecraft_core::{Action, Plan};
@@ -55,6 +57,37 @@ fn decided(verdict: Verdict) -> Decision {
         comment: "as I said".to_owned(),
         answer: "blue".to_owned(),
     }
+}
+
+#[test]
+fn whoever_decides_sees_what_the_commit_changes() {
+    let subject = |base: Option<&str>| {
+        let mut scene = made(&json!({"question": "Ship it?"}));
+        let mut outcome = success(json!({}));
+        if let Outcome::Succeeded { workspace, .. } = &mut outcome {
+            *workspace = Some(WorkspaceRef {
+                commit: "89abcdef0123456789abcdef0123456789abcdef".to_owned(),
+                bundle: Digest::of(b""),
+                bytes: 1,
+                changes: Some(Changes {
+                    base: base.map(str::to_owned),
+                    files: 2,
+                    insertions: 7,
+                    deletions: 1,
+                    stat: "M src/app.ts +6 -1\nA README.md +1 -0".to_owned(),
+                }),
+            });
+        }
+        scene.result("make", outcome);
+        asked(&scene.act()).1.subject
+    };
+    let since = subject(Some("0123456789abcdef0123456789abcdef01234567"));
+    assert_eq!(since.commit, "89abcdef0123456789abcdef0123456789abcdef");
+    assert_eq!(
+        since.diff,
+        "2 files changed, 7 insertions(+), 1 deletion(-) since 0123456789ab\nM src/app.ts +6 -1\nA README.md +1 -0"
+    );
+    assert!(subject(None).diff.contains("since there was nothing"));
 }
 
 #[test]

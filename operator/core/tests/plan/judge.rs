@@ -1,4 +1,6 @@
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::failure::POD_TERMINATED;
+use stagecraft_api::result::Outcome;
 use stagecraft_api::status::{StagePhase, StageStatus};
 use stagecraft_core::Settings;
 use stagecraft_core::judge::{Verdict, judge};
@@ -292,6 +294,61 @@ fn a_pod_that_ended_is_asked_why() {
         fails(1, with_pod(present(), pod.clone()), code, category);
         fails(1, with_pod(job_failed(), pod), code, category);
     }
+}
+
+#[test]
+fn what_a_pod_says_of_itself_counts_before_a_runner_that_was_told_to_end() {
+    let told = |pod: PodEvidence| {
+        let error = StructuredError::new(POD_TERMINATED, Category::Network, "the Pod was told to end");
+        AttemptEvidence {
+            result: ResultEvidence::Some(Box::new(result("a", 1, Outcome::Failed { error }))),
+            ..with_pod(present(), pod)
+        }
+    };
+    let ends = |evidence: &AttemptEvidence| match verdict(10, evidence) {
+        Verdict::Failed(error) => error.code,
+        other => panic!("{other:?}"),
+    };
+    let full = ended_by_kubernetes("Evicted: Usage of EmptyDir volume \"work\" exceeds the limit \"1Gi\". ");
+    assert_eq!(ends(&told(full)), "OutOfDisk");
+    let short = ended_by_kubernetes("Evicted: The node was low on resource: memory.");
+    assert_eq!(ends(&told(short)), "PodLost");
+    for pod in [leaving(9), on_a_lost_node(9), pod(PodPhase::Failed)] {
+        assert_eq!(ends(&told(pod)), POD_TERMINATED);
+    }
+    for job in [missing(true), deleting()] {
+        let evidence = AttemptEvidence {
+            job: job.job,
+            ..told(pod(PodPhase::Running))
+        };
+        assert_eq!(ends(&evidence), POD_TERMINATED);
+    }
+    let mut silent = told(pod(PodPhase::Running));
+    assert_eq!(verdict(10, &silent), Verdict::Look);
+    silent.live = true;
+    match verdict(10, &silent) {
+        Verdict::Running { trouble, until } => {
+            assert!(trouble.unwrap_or_default().contains("to say which"));
+            assert_eq!(until, at(11));
+        }
+        other => panic!("{other:?}"),
+    }
+    match verdict(LAST_CALL, &silent) {
+        Verdict::Failed(error) => assert_eq!(error.code, POD_TERMINATED),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_start_is_looked_at_again_soon() {
+    let after = |seconds| match verdict(seconds, &live(with_pod(present(), pod(PodPhase::Pending)))) {
+        Verdict::Running { until, .. } => until,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(after(0), at(2));
+    assert_eq!(after(6), at(9));
+    assert_eq!(after(60), at(65));
+    assert_eq!(after(LAST_CALL - 1), at(LAST_CALL));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use stagecraft_api::error::{Category, StructuredError};
 use stagecraft_api::limit;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::run::RunStage;
-use stagecraft_api::status::{Artifact, WorkspaceRef};
+use stagecraft_api::status::{Artifact, Changes, WorkspaceRef};
 use stagecraft_core::outcome::judge_result;
 
 use crate::fixture::{object, result, run, success};
@@ -92,6 +92,7 @@ fn what_the_status_cannot_hold_fails_the_attempt_instead_of_every_patch() {
         commit: commit.to_owned(),
         bundle: Digest::of(b""),
         bytes,
+        changes: None,
     };
     let commit = "0123456789abcdef0123456789abcdef01234567";
     assert!(judged(with(Some(workspace(commit, 1)), vec![artifact("a")])).is_ok());
@@ -109,6 +110,35 @@ fn what_the_status_cannot_hold_fails_the_attempt_instead_of_every_patch() {
         with(Some(workspace(commit, u64::MAX)), vec![]),
         "ResultInvalid",
         "the limit is",
+    );
+    let changed = |change: fn(&mut Changes)| {
+        let mut changes = Changes {
+            base: None,
+            files: 1,
+            insertions: 1,
+            deletions: 0,
+            stat: "A a +1 -0".to_owned(),
+        };
+        change(&mut changes);
+        let mut workspace = workspace(commit, 1);
+        workspace.changes = Some(changes);
+        with(Some(workspace), vec![])
+    };
+    assert!(judged(changed(|_| {})).is_ok());
+    check(
+        changed(|changes| changes.base = Some("main".to_owned())),
+        "ResultInvalid",
+        "workspace.changes.base \"main\" is not a commit",
+    );
+    check(
+        changed(|changes| changes.deletions = u64::MAX),
+        "ResultInvalid",
+        "workspace.changes counts",
+    );
+    check(
+        changed(|changes| changes.stat = "x".repeat(513)),
+        "ResultInvalid",
+        "workspace.changes.stat has 515 bytes; the limit is 512",
     );
     check(with(None, vec![artifact("")]), "ResultInvalid", "has 0 bytes");
     check(

@@ -326,6 +326,7 @@ fn a_stage_that_changes_nothing_hands_on_the_workspace_it_was_given() {
         commit: "0123456789abcdef0123456789abcdef01234567".into(),
         bundle: Digest::of(text.as_bytes()),
         bytes: 1,
+        changes: None,
     };
     let made = |text: &str| Outcome::Succeeded {
         summary: String::new(),

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use stagecraft_api::digest::Digest;
-use stagecraft_api::error::{Category, Severity, StructuredError};
+use stagecraft_api::error::{Category, Severity, StructuredError, truncate};
 use stagecraft_api::limit::{self, stored_bytes};
 use stagecraft_api::result::Outcome;
-use stagecraft_api::status::{Artifact, StageStatus, WorkflowStatus, WorkspaceRef};
+use stagecraft_api::status::{Artifact, Changes, StageStatus, WorkflowStatus, WorkspaceRef};
 use stagecraft_core::resolve::Refusal;
 
 use crate::fixture::{Scene, object};
@@ -53,6 +53,13 @@ fn worst_success(text: &str) -> Outcome {
             commit: "0123456789abcdef0123456789abcdef01234567".into(),
             bundle: Digest::of(b""),
             bytes: limit::BLOB_BYTES,
+            changes: Some(Changes {
+                base: Some("0123456789abcdef0123456789abcdef01234567".into()),
+                files: limit::COUNT,
+                insertions: limit::COUNT,
+                deletions: limit::COUNT,
+                stat: truncate(&text.repeat(100_000), limit::STAT_BYTES),
+            }),
         }),
         artifacts,
         metrics: std::collections::BTreeMap::new(),
