@@ -1,5 +1,6 @@
 //! The live queues in Redis. All of it may vanish at any moment: nothing here is ever the truth.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,9 @@ use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::{AttemptKey, Moment, name, protocol};
 
 use crate::redis_link::{RedisLink, TIMEOUT};
+
+/// Keys that Redis looks at for one part of a scan.
+const SCANNED_AT_ONCE: u32 = 1000;
 
 /// Why a queue operation did not happen. Never fatal.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,29 @@ impl Queue {
                 tasks.extend(keys.into_iter().map(|key| (agent.clone(), key)));
             }
             Ok(tasks)
+        })
+        .await
+    }
+
+    /// UIDs of the Workflows that have events. A runner whose Workflow is deleted may have added some after [`Queue::purge`].
+    pub async fn workflows_with_events(&self) -> Result<BTreeSet<String>, QueueError> {
+        let mut connection = self.redis.shared();
+        let prefix = name::events("");
+        self.bounded(async {
+            let mut uids = BTreeSet::new();
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(name::events("*"));
+                scan.arg("COUNT").arg(SCANNED_AT_ONCE);
+                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+                let found = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+                uids.extend(found.map(str::to_owned));
+                if next == 0 {
+                    return Ok(uids);
+                }
+                cursor = next;
+            }
         })
         .await
     }

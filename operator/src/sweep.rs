@@ -12,8 +12,9 @@ use stagecraft_api::{AttemptKey, Workflow};
 
 use crate::controller::Context;
 
-/// How often everything is compared, in case a deletion was not noticed.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// How often everything is compared, in case a deletion was not noticed, or something was added after it. Whatever a Workflow left is
+/// to be gone a minute after it.
+const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Sweeps for ever.
 pub async fn sweep(context: Arc<Context>) {
@@ -31,13 +32,24 @@ pub async fn sweep(context: Arc<Context>) {
     }
 }
 
-/// Purges every Workflow of which the store, the result stream or the admission holds something, and the live list does not. A
-/// reconciliation that was under way while its Workflow was deleted may have noted it again.
+/// Purges every Workflow of which the store, Redis or the admission holds something, and the live list does not. A reconciliation
+/// that was under way while its Workflow was deleted may have noted it again, and a runner that was about to end may have sent events.
 async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The store is asked first: a Workflow made in between is in the list.
     let mut left = context.results.workflows();
     left.extend(context.admission.workflows());
     left.extend(context.gateway.stored_workflows().await?);
+    match context.queue.workflows_with_events().await {
+        Ok(uids) => left.extend(uids),
+        Err(error) => tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the events in Redis were not swept"
+        ),
+    }
+    // Most are known to be there. The cache may lag: only the live list says that one is gone.
+    for workflow in context.store.state() {
+        left.remove(&workflow.uid().unwrap_or_default());
+    }
     if left.is_empty() {
         return Ok(());
     }

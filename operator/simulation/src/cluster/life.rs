@@ -80,6 +80,8 @@ pub async fn work(world: Arc<World>, job: Arc<Stored>) {
         return;
     };
     if life.live().await.is_err() {
+        // Its Workflow may have been deleted; the gateway believes what it saw a moment ago.
+        life.tell("told to end");
         life.go().await;
     }
 }
@@ -149,6 +151,7 @@ impl Life {
         if self.until_heard(Life::claim).await? == Reply::Refused {
             return self.end("Failed", 1, "Error").await;
         }
+        self.tell("begins");
         self.pause(generator.millis(50, 4_000)).await?;
         match fate {
             Fate::Crash => return self.end("Failed", 1, "Error").await,
@@ -212,6 +215,15 @@ impl Life {
                 return Ok(ask(self));
             }
             self.pause(Duration::from_secs(1)).await?;
+        }
+    }
+
+    /// An event of the runner.
+    fn tell(&self, message: &str) {
+        let world = &self.world;
+        if world.gateway_is_up.load(Ordering::Relaxed) && world.redis_is_up.load(Ordering::Relaxed) {
+            let stream = name::events(&self.attempt.workflow_uid);
+            world.redis.add(&stream, &[("message", message)]);
         }
     }
 

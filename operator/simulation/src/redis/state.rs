@@ -62,6 +62,13 @@ fn entry((id, fields): (&Id, &Fields)) -> Value {
     Value::Array(vec![bulk(id_text(*id)), Value::Array(fields.collect())])
 }
 
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    match pattern.strip_suffix(b"*") {
+        Some(prefix) => key.starts_with(prefix),
+        None => key == pattern,
+    }
+}
+
 impl State {
     /// Keys, fields and values that contain `needle`.
     pub fn find(&self, needle: &str) -> Vec<String> {
@@ -141,6 +148,19 @@ impl State {
                     gone += usize::from(self.sets.remove(key).is_some());
                 }
                 Ok(number(gone))
+            }
+            // All at once, whatever the cursor: `MATCH pattern`, which may end with a star.
+            ("SCAN", [_, _, pattern, ..]) => {
+                let keys = [
+                    self.streams.keys().collect::<Vec<_>>(),
+                    self.hashes.keys().collect(),
+                    self.sets.keys().collect(),
+                ];
+                let found = keys.iter().flatten().filter(|key| matches(pattern, key));
+                Ok(Value::Array(vec![
+                    bulk("0"),
+                    Value::Array(found.map(bulk).collect()),
+                ]))
             }
             ("SCRIPT", [_, script]) => {
                 let hash = Script::new(&text(script)).get_hash().to_owned();
