@@ -139,10 +139,12 @@ e2e: up images install ## Run the scenarios on the cluster
 proofs: prerequisites ## Search the planner exhaustively, play the operator in 10,000 schedules (SCHEDULES=n, SEED=n)
 	@$(cargo) test --locked --profile proof -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- --nocapture
 
-# The scenarios wait most of their time: the proofs use it, with the lowest priority.
+# The scenarios wait most of their time: the proofs use it, with the lowest priority. A nice value counts among processes of one session
+# only where the kernel groups them by session: so they have one of their own, and it is the session that gives way.
 .PHONY: test
 test: unit toolchain-test ## Run every test, unit to whole cluster
-	@log=$$(mktemp); nice -n 19 $(MAKE) proofs >"$$log" 2>&1 & proofs=$$!; \
+	@log=$$(mktemp); setsid nice -n 19 sh -c 'echo 19 2>/dev/null >/proc/self/autogroup; exec $(MAKE) proofs' >"$$log" 2>&1 & proofs=$$!; \
+	trap 'kill -- -$$proofs; exit 130' INT TERM; \
 	failed=0; $(MAKE) e2e || failed=$$?; \
 	echo "waiting for the proofs"; wait $$proofs || failed=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$failed

@@ -1,8 +1,10 @@
 //! Scenarios on a real cluster with the release in it: `make e2e`, or `cargo test -p stagecraft-e2e --test cluster NAME`
 //! for one of them. With `STAGECRAFT_KEEP=1` the namespaces stay for a look.
 //!
-//! Modules that begin with `when_` break what all share, so their scenarios run alone; their names put them last.
+//! Modules that begin with `when_` break what all share, so their scenarios run alone; their names put them last. That of `a_row` puts the
+//! longest scenario first.
 
+mod a_row;
 mod acceptance;
 mod app_failures;
 mod app_refusals;

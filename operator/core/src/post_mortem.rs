@@ -78,7 +78,8 @@ fn container_end(end: &ContainerEnd) -> StructuredError {
                 "the agent's container was killed by signal {} from outside",
                 exit_code - 128
             ),
-        ),
+        )
+        .suggest("nothing, if it happens once; if it goes on, raise spec.resources.limits.memory of the Agent: a container runtime may miss that it was memory that ran out"),
         _ => StructuredError::new(
             "AgentContainerEnded",
             Category::Execution,
