@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`attempt`] is the course from claim to result; [`journal`] is what it remembers; [`prepare`], [`judge`]
 //! and [`collect`] are its steps, [`image`] one that the agent asks for, [`evidence`] what it is judged by where it checks generated code, [`integrate`] what brings work to a branch, on
-//! [`git`]; [`gateway`], [`heartbeat`] and [`events`] speak to the gateway; [`server`] to agent and launcher.
+//! [`git`]; [`gateway`], [`heartbeat`] and [`events`] speak to the gateway, and [`models`] for the agent; [`server`] to agent and launcher.
 
 pub mod args;
 pub mod attempt;
@@ -18,6 +18,7 @@ pub mod integrate;
 pub mod journal;
 pub mod judge;
 pub mod layout;
+pub mod models;
 pub mod prepare;
 pub mod ready;
 pub mod server;
@@ -38,6 +39,7 @@ use self::gateway::{Gateway, GatewaySettings};
 use self::image::Images;
 use self::journal::{Journal, Progress};
 use self::layout::Layout;
+use self::models::Models;
 use self::server::Server;
 
 /// Runs a command of the runner.
@@ -113,6 +115,10 @@ async fn start(layout: Layout, arguments: ServeArguments) -> anyhow::Result<Atte
             Arc::clone(&gateway),
         )),
         session: Arc::new(Session::new(layout.clone(), Arc::clone(&journal))),
+        models: Models {
+            gateway: Arc::clone(&gateway),
+            journal: Arc::clone(&journal),
+        },
     });
     tokio::spawn(async move { axum::serve(listener, server).await }.in_current_span());
     Ok(Attempt {

@@ -57,7 +57,7 @@ pub struct AgentSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<EnvironmentVariable>,
 
-    /// CPU, memory and disk of the agent's container.
+    /// CPU, memory and disk of the agent's container. A stage may ask for others.
     #[serde(default)]
     pub resources: AgentResources,
 
@@ -113,12 +113,14 @@ pub enum Permission {
     Deploy,
 }
 
-/// Something that the installation provides, by a value of the chart.
+/// Something that the agent cannot work without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Requirement {
     /// An image registry that the nodes can pull from: the chart's `registry.host`.
     Registry,
+    /// A provider of models: the Workflow's `spec.model`.
+    Model,
 }
 
 /// One environment variable with a literal value.
@@ -139,13 +141,29 @@ pub struct EnvironmentVariable {
 #[serde(rename_all = "camelCase")]
 pub struct AgentResources {
     /// What is set aside on the node, by resource name (cpu, memory, ephemeral-storage), such as 250m or 512Mi. Default:
-    /// cpu 50m, memory 64Mi. At most 8.
+    /// that of the Agent for a stage; cpu 50m, memory 64Mi for an Agent. At most 8.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, String>,
-    /// What the agent cannot exceed, by resource name. Default: memory 1Gi. Over its memory an agent is killed and the
-    /// attempt ends with category resource. At most 8.
+    /// What the agent cannot exceed, by resource name. Default: that of the Agent for a stage; memory 1Gi for an Agent. Over its memory
+    /// an agent is killed and the attempt ends with category resource. At most 8.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub limits: BTreeMap<String, String>,
+}
+
+impl AgentResources {
+    /// These, with another's of the names that they leave out.
+    #[must_use]
+    pub fn or(self, other: &Self) -> Self {
+        let over = |mine, others: &BTreeMap<_, _>| others.clone().into_iter().chain(mine).collect();
+        Self {
+            requests: over(self.requests, &other.requests),
+            limits: over(self.limits, &other.limits),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty()
+    }
 }

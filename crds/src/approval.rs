@@ -103,6 +103,11 @@ pub struct Subject {
     /// Processor time of the stages before, in milliseconds.
     #[serde(default)]
     pub cpu_millis: u64,
+    /// What calls of models cost so far, as `status.cost`: "0.0426". Empty where no model was called. At most
+    /// 31 characters.
+    #[serde(default)]
+    #[schemars(length(max = 31))]
+    pub cost: String,
 }
 
 /// What kind of answer is wanted.

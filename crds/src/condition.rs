@@ -24,6 +24,8 @@ pub enum Reason {
     Backoff,
     /// A limit on running stages holds a ready stage back.
     Limit,
+    /// The model provider that a ready stage needs cannot be called now.
+    ModelProvider,
     /// `spec.suspend` holds a ready stage back.
     Suspended,
     /// A ready stage waits for a person.
@@ -48,6 +50,7 @@ impl Reason {
             Self::StagePending => "StagePending",
             Self::Backoff => "Backoff",
             Self::Limit => "Limit",
+            Self::ModelProvider => "ModelProvider",
             Self::Suspended => "Suspended",
             Self::AwaitingApproval => "AwaitingApproval",
             Self::Pending => "Pending",

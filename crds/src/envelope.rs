@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 
 use crate::agent::WorkspaceAccess;
 use crate::attempt::AttemptKey;
+use crate::budget::Budgets;
 use crate::digest::Digest;
 use crate::moment::Moment;
 use crate::payload::Payload;
 use crate::run::RunProject;
 use crate::status::WorkspaceRef;
-use crate::workflow::Priority;
+use crate::workflow::{ModelChoice, Priority};
 
 /// A task as it travels: in the annotation of the Job, in the task stream, in the reply to a claim, and in the file that
 /// the agent reads. Everything that a stage needs to know is in it.
@@ -49,6 +50,15 @@ pub struct TaskEnvelope {
     /// Inputs that the stages before did not leave behind, as STAGE/NAME: with one of them missing the attempt fails.
     #[serde(default)]
     pub missing_inputs: Vec<String>,
+    /// Number of the run.
+    #[serde(default)]
+    pub run: u32,
+    /// What calls of models may use.
+    #[serde(default, skip_serializing_if = "Budgets::is_unlimited")]
+    pub budgets: Budgets,
+    /// The models that the agent may call; none without a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
     /// Name of the agent with its input.
     #[serde(flatten)]
     pub payload: Payload,

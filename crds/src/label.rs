@@ -24,3 +24,6 @@ pub const PROJECT: &str = "stagecraft.dev/project";
 pub const BUILT_IN: &str = "stagecraft.dev/built-in";
 /// Annotation of a stage's Job: the task envelope as JSON. Written once with the Job; the gateway serves it from there.
 pub const ENVELOPE: &str = "stagecraft.dev/envelope";
+/// Annotation of a Secret: the hosts, with their ports where they have one, that its key may be sent to beside the provider's public one.
+/// Separated by commas.
+pub const ALLOWED_HOSTS: &str = "stagecraft.dev/allowed-hosts";

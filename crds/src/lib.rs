@@ -2,13 +2,14 @@
 //! gateway's HTTP protocol, and the one place that derives names and keys.
 //!
 //! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`approval`], [`provider`]), then what travels
-//! ([`run`], [`envelope`], [`payload`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`error`], [`name`], [`label`],
+//! ([`run`], [`envelope`], [`payload`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`budget`], [`error`], [`name`], [`label`],
 //! [`condition`], [`moment`], [`digest`]).
 
 pub mod agent;
 #[expect(clippy::duplicated_attributes, reason = "printed columns have types alike")]
 pub mod approval;
 pub mod attempt;
+pub mod budget;
 pub mod condition;
 pub mod digest;
 pub mod envelope;
@@ -17,6 +18,7 @@ pub mod failure;
 pub mod gate;
 pub mod label;
 pub mod limit;
+pub mod model;
 pub mod moment;
 pub mod name;
 pub mod payload;

@@ -19,6 +19,8 @@ pub const RESULT_FILE_BYTES: u64 = 256 * 1024;
 pub const ARTIFACTS: usize = 32;
 /// Most gates of a stage.
 pub const GATES: usize = 12;
+/// Most entries about what models were used for, in a status.
+pub const MODEL_USAGES: usize = 64;
 /// Most metrics that one attempt may report.
 pub const METRICS: usize = 64;
 /// Longest name of an artifact, in bytes.

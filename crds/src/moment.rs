@@ -15,6 +15,12 @@ impl Moment {
         Self(Timestamp::from_millisecond(timestamp.as_millisecond()).unwrap_or(timestamp))
     }
 
+    /// So many milliseconds after the beginning of 1970; none past the year 9999.
+    pub fn from_millis(millis: u64) -> Option<Self> {
+        let timestamp = Timestamp::from_millisecond(i64::try_from(millis).ok()?);
+        timestamp.ok().map(Self)
+    }
+
     /// Reads the system clock. Only the outer shell calls this; the planner is handed the time.
     pub fn now() -> Self {
         Self::new(Timestamp::now())

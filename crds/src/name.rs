@@ -34,6 +34,11 @@ pub fn deployer(workflow: &str, uid: &str) -> String {
     format!("{}-deployer-{}", part(workflow, 40), short_hash(uid))
 }
 
+/// Name of the RoleBinding by which the gateway reads the key of one Workflow's model provider.
+pub fn model_keys(workflow: &str, uid: &str) -> String {
+    format!("{}-models-{}", part(workflow, 40), short_hash(uid))
+}
+
 /// Name of the Approval of one stage; `question` tells it from others of the stage.
 pub fn approval(workflow: &str, stage: &str, question: &str) -> String {
     format!(
@@ -72,6 +77,11 @@ pub fn results() -> String {
 /// Stream of the events of one Workflow.
 pub fn events(workflow_uid: &str) -> String {
     format!("{REDIS_PREFIX}events:{workflow_uid}")
+}
+
+/// How a provider of models does, as JSON: all gateways share it.
+pub fn provider_health(namespace: &str, provider: &str) -> String {
+    format!("{REDIS_PREFIX}providers:{namespace}/{provider}")
 }
 
 /// Sorted set of registered agents by last heartbeat, in milliseconds since the epoch.

@@ -26,10 +26,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::attempt::AttemptKey;
+use crate::budget::{Amount, ModelUsage};
 use crate::digest::Digest;
 use crate::envelope::TaskEnvelope;
 use crate::error::StructuredError;
 use crate::moment::Moment;
+use crate::provider::BreakerState;
 use crate::status::WorkspaceRef;
 
 /// Audience of the tokens that the gateway accepts.
@@ -159,6 +161,28 @@ pub struct PushImageRequest {
 pub struct PushImageReply {
     /// What nodes pull: HOST/REPOSITORY@DIGEST.
     pub reference: String,
+}
+
+/// What a Workflow's calls of models took, as `GET /v1/operator/usage/UID` answers.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageReply {
+    pub by: Vec<ModelUsage>,
+}
+
+/// How a ModelProvider does, as `GET /v1/operator/providers/NAMESPACE/NAME` answers.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderReport {
+    /// Why it cannot be called, whoever asks; none when it can.
+    pub unusable: Option<String>,
+    /// Why nobody answers there; none when somebody does.
+    pub unreachable: Option<String>,
+    pub breaker: BreakerState,
+    pub open_until: Option<Moment>,
+    pub last_hour: Amount,
+    /// What is used up of what the namespace may use today, such as `7 of 7 tokens`.
+    pub day_used_up: Option<String>,
+    pub day_ends: Moment,
 }
 
 /// What the store holds, for the sweep.

@@ -1,6 +1,11 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::budget::Amount;
+use crate::moment::Moment;
+use crate::schema::conditions;
 
 /// Where models come from and what they may cost. Its key never leaves the gateway.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -12,10 +17,15 @@ use serde::{Deserialize, Serialize};
     shortname = "smp",
     category = "stagecraft",
     namespaced,
+    status = "ModelProviderStatus",
     derive = "PartialEq",
     doc = "Where models come from and what they may cost. Its key never leaves the gateway.",
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker"),
+    printcolumn(name = "Calls-1h", type_ = "integer", json_path = ".status.lastHour.calls"),
     printcolumn(name = "Base-URL", type_ = "string", json_path = ".spec.baseUrl", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
@@ -44,9 +54,25 @@ pub struct ModelProviderSpec {
     #[schemars(length(min = 1, max = 500), regex(pattern = "^https?://"))]
     pub base_url: Option<String>,
 
-    /// The Secret in the same namespace that holds the API key. Default: none, for providers without a key.
+    /// Models that agents may ask for. Default: `model` alone. At most 32 of 200 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 200)))]
+    pub allowed_models: Vec<String>,
+
+    /// The Secret in the same namespace that holds the API key. It is sent to the provider's public host, and to those hosts alone that
+    /// the Secret's annotation `stagecraft.dev/allowed-hosts` lists. Default: none, for providers without a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
+
+    /// Longest silence of the provider before its answer and within it, in seconds, from 1 to 3600. Default: 300.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 1, max = 3_600))]
+    pub timeout_seconds: u32,
+
+    /// Most tokens that a call writes which sets no maximum itself; budgets reckon with it. From 1 to 1000000. Default: 32000.
+    #[serde(default = "much_output")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_output_tokens: u32,
 
     /// Limits of what is sent to the provider.
     #[serde(default)]
@@ -55,6 +81,14 @@ pub struct ModelProviderSpec {
     /// What a million tokens cost, by class. Default: free.
     #[serde(default)]
     pub prices: Prices,
+}
+
+fn much_output() -> u32 {
+    32_000
+}
+
+fn five_minutes() -> u32 {
+    300
 }
 
 /// The protocol that a provider speaks.
@@ -120,4 +154,43 @@ pub struct Prices {
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000_000_i64))]
     pub cache_read: i64,
+}
+
+/// How a provider does. The operator writes it, by what the gateways know.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelProviderStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready` is True while stages that call models may start. False says what holds them back, and until when where that is known. At most 8.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Whether calls are let through. Default: closed.
+    #[serde(default)]
+    pub breaker: BreakerState,
+
+    /// When an open breaker lets a first call through again. Absent unless it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_until: Option<Moment>,
+
+    /// What calls of all the namespace's Workflows took in the last hour.
+    #[serde(default)]
+    pub last_hour: Amount,
+}
+
+/// State of a circuit breaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BreakerState {
+    /// Calls go through.
+    #[default]
+    Closed,
+    /// No call goes through: the provider failed too often.
+    Open,
+    /// One call at a time goes through, to find out.
+    HalfOpen,
 }

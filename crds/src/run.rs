@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::agent::{AgentResources, EnvironmentVariable, Permission, WorkspaceAccess};
 use crate::approval::StageApproval;
+use crate::budget::Budget;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::status::WorkflowPhase;
 use crate::template::{Repair, StageInput};
-use crate::workflow::Priority;
+use crate::workflow::{ModelChoice, Priority};
 
 /// Entry of the ConfigMap that holds the run as JSON.
 pub const RUN_ENTRY: &str = "run.json";
@@ -30,6 +31,11 @@ pub struct Run {
     /// Longest time of a run, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_seconds: Option<u32>,
+    /// The models that its agents may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
     /// Every parameter of the template with its value.
     #[serde(default)]
     pub parameters: Map<String, Value>,
@@ -66,6 +72,8 @@ pub struct RunStage {
     pub retries: u32,
     #[serde(default)]
     pub retry_policy: RetryPolicy,
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
     pub payload: Map<String, Value>,
     /// What the payload has to match once its references are resolved. None: it has none, and was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +103,9 @@ pub struct RunAgent {
     pub workspace: WorkspaceAccess,
     #[serde(default)]
     pub permissions: Vec<Permission>,
+    /// Whether it cannot work without a model.
+    #[serde(default)]
+    pub needs_model: bool,
     /// Whether it is of the Workflow's own namespace.
     #[serde(default)]
     pub own: bool,

@@ -24,3 +24,43 @@ pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
         }
     })
 }
+
+/// The standard condition type, with bounds that the published schema of it lacks.
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {
+                    "type": "string", "maxLength": 63,
+                    "description": "What the condition speaks of."
+                },
+                "status": {
+                    "type": "string", "enum": ["True", "False", "Unknown"],
+                    "description": "True, False or Unknown."
+                },
+                "reason": {
+                    "type": "string", "maxLength": 63,
+                    "description": "Why, in a word that programs may rely on."
+                },
+                "message": {
+                    "type": "string", "maxLength": 4096,
+                    "description": "Why, in a sentence: what is waited for, since when and until when."
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64",
+                    "description": "Generation of the spec that the condition speaks of."
+                },
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time",
+                    "description": "When the status of the condition last changed."
+                }
+            }
+        }
+    })
+}

@@ -3,8 +3,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Amount, ModelUsage};
 use crate::digest::Digest;
 use crate::moment::Moment;
+use crate::schema::conditions;
 
 mod stage;
 
@@ -77,10 +79,32 @@ pub struct WorkflowStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageStatus>,
 
+    /// What calls of models cost in all runs, by the prices of their providers, in the account's currency: "0.0426". At most 31 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 31))]
+    pub cost: String,
+
+    /// What calls of models took in all runs. Absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<ModelTotals>,
+
     /// Accepted, Progressing and Succeeded. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What calls of models took.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelTotals {
+    /// All of them.
+    #[serde(default)]
+    pub total: Amount,
+    /// By run, stage, provider and model; the oldest of more are summed up in one. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub by: Vec<ModelUsage>,
 }
 
 /// The Workflow in a word.
@@ -158,45 +182,4 @@ pub struct Ending {
     /// Why. At most 1024 bytes.
     #[schemars(length(max = 1024))]
     pub message: String,
-}
-
-/// The standard condition type, with bounds that the published schema of it lacks.
-fn conditions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "array",
-        "description": "Accepted, Progressing and Succeeded. At most 8.",
-        "maxItems": 8,
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["type"],
-        "items": {
-            "type": "object",
-            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
-            "properties": {
-                "type": {
-                    "type": "string", "maxLength": 63,
-                    "description": "Accepted, Progressing or Succeeded."
-                },
-                "status": {
-                    "type": "string", "enum": ["True", "False", "Unknown"],
-                    "description": "True, False or Unknown."
-                },
-                "reason": {
-                    "type": "string", "maxLength": 63,
-                    "description": "Why, in a word that programs may rely on."
-                },
-                "message": {
-                    "type": "string", "maxLength": 4096,
-                    "description": "Why, in a sentence: what is waited for, since when and until when."
-                },
-                "observedGeneration": {
-                    "type": "integer", "format": "int64",
-                    "description": "Generation of the spec that the condition speaks of."
-                },
-                "lastTransitionTime": {
-                    "type": "string", "format": "date-time",
-                    "description": "When the status of the condition last changed."
-                }
-            }
-        }
-    })
 }

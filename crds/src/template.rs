@@ -3,7 +3,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::agent::AgentResources;
 use crate::approval::StageApproval;
+use crate::budget::Budget;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::schema::{free_object, free_value};
@@ -125,6 +127,14 @@ pub struct StageSpec {
     /// How often the stage is tried again for each class of failure, and after which wait. Default: none of the classes has a number of its own.
     #[serde(default, skip_serializing_if = "RetryPolicy::is_empty")]
     pub retry_policy: RetryPolicy,
+
+    /// CPU, memory and disk of the agent's container, laid over those of the Agent name by name. Default: the Agent's.
+    #[serde(default, skip_serializing_if = "AgentResources::is_empty")]
+    pub resources: AgentResources,
+
+    /// Most that calls of models may use in this stage, all its attempts in a run together. Default: no limit.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
 
     /// Input for the agent, as its `payloadSchema` says. `${{ stages.NAME.outputs.FIELD }}` in a text stands for what the expression
     /// comes to when the stage starts. Default: empty.

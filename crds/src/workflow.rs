@@ -3,6 +3,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::agent::AgentResources;
+use crate::budget::Budget;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
 use crate::schema::free_object;
@@ -27,6 +29,7 @@ use crate::template::WorkflowTemplateSpec;
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
+    printcolumn(name = "Cost", type_ = "string", json_path = ".status.cost"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.message"),
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.project.name", priority = 1),
@@ -75,6 +78,14 @@ pub struct WorkflowSpec {
     #[serde(default)]
     pub project: Project,
 
+    /// Where the models come from that its agents may call. Default: none; agents use what is built into them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelChoice>,
+
+    /// Most that calls of models may use in a run, all stages together. A new run begins with nothing used. Default: no limit.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+
     /// Changes to single stages of the template, by name. Default: none. At most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -120,6 +131,19 @@ pub struct WorkflowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<u32>,
+}
+
+/// Which models the agents of a Workflow may call.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelChoice {
+    /// Name of a ModelProvider in the Workflow's namespace. A DNS label of at most 63 characters.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub provider: String,
+    /// The model that agents get when they ask for none, or for `default`. Default: the provider's. At most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub model: Option<String>,
 }
 
 /// Holds where an update leaves `spec.retry` as it is, or takes it away.
@@ -230,6 +254,14 @@ pub struct StageOverride {
     /// How often the stage is tried again for each class of failure, and after which wait. It is laid over the template's, field by field. Default: the template's.
     #[serde(default, skip_serializing_if = "RetryPolicy::is_empty")]
     pub retry_policy: RetryPolicy,
+
+    /// CPU, memory and disk of the agent's container, laid over the template's name by name. Default: the template's.
+    #[serde(default, skip_serializing_if = "AgentResources::is_empty")]
+    pub resources: AgentResources,
+
+    /// Most that calls of models may use in this stage, all its attempts in a run together. Default of each limit: the template's.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
 
     /// Input for the agent, as its `payloadSchema` says. It is laid over the template's payload, field by field at the
     /// top level. Default: the template's.

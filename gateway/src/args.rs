@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
+use crate::model::ledgers::DailyBudgets;
 use crate::registry::RegistrySettings;
 
 /// The Stagecraft gateway: tasks, results and blobs of stage Pods.
@@ -46,6 +47,10 @@ pub struct Arguments {
     /// How log lines are written.
     #[arg(long, env = "STAGECRAFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Most that calls of models may use in each namespace in a day, in UTC, as JSON: {"default": {"tokens": 1000000}, "namespaces":
+    /// {"team": {"cost": 5000000}}}. Each budget has tokens, cost (micro-units) and calls.
+    #[arg(long, env = "STAGECRAFT_DAILY_BUDGETS", default_value = "{}")]
+    pub daily_budgets: DailyBudgets,
     #[command(flatten)]
     pub registry: RegistryArguments,
     #[command(flatten)]

@@ -17,6 +17,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod image;
 pub mod metrics;
+pub mod model;
 pub mod operator_api;
 pub mod queue;
 pub mod rate;

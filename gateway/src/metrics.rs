@@ -7,6 +7,7 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
+use stagecraft_api::budget::{Amount, Tokens};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +25,10 @@ struct Families {
     blob_bytes: IntCounterVec,
     events: IntCounterVec,
     redis_errors: IntCounterVec,
+    model_calls: IntCounterVec,
+    model_seconds: HistogramVec,
+    model_tokens: IntCounterVec,
+    model_cost: IntCounterVec,
 }
 
 impl Metrics {
@@ -76,6 +81,26 @@ impl Metrics {
                 "Operations that Redis did not do",
                 &["operation"],
             )?,
+            model_calls: counter(
+                "model_calls_total",
+                "Calls of models by operation: answered, error, failed, broken, no answer, hung up",
+                &["operation", "outcome"],
+            )?,
+            model_seconds: histogram(
+                "model_call_seconds",
+                "Time of a call of a model, to the end of its answer",
+                &["operation"],
+            )?,
+            model_tokens: counter(
+                "model_tokens_total",
+                "Tokens of calls of models: input, output, cache_write, cache_read",
+                &["class"],
+            )?,
+            model_cost: counter(
+                "model_cost_micros_total",
+                "Cost of calls of models by the prices of their providers, in micro-units of the account's currency",
+                &[],
+            )?,
             registry,
         })))
     }
@@ -123,6 +148,36 @@ impl Metrics {
 
     pub fn redis_error(&self, operation: &str) {
         self.0.redis_errors.with_label_values(&[operation]).inc();
+    }
+
+    pub fn model_call(&self, operation: &str, outcome: &str, elapsed: Duration) {
+        self.0.model_calls.with_label_values(&[operation, outcome]).inc();
+        self.0
+            .model_seconds
+            .with_label_values(&[operation])
+            .observe(elapsed.as_secs_f64());
+    }
+
+    pub fn model_used(&self, amount: Amount) {
+        self.0
+            .model_cost
+            .with_label_values::<&str>(&[])
+            .inc_by(amount.cost);
+        let Tokens {
+            input,
+            output,
+            cache_write,
+            cache_read,
+        } = amount.tokens;
+        let classes = [
+            ("input", input),
+            ("output", output),
+            ("cache_write", cache_write),
+            ("cache_read", cache_read),
+        ];
+        for (class, count) in classes {
+            self.0.model_tokens.with_label_values(&[class]).inc_by(count);
+        }
     }
 
     /// All of it in the text format.

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use stagecraft_api::AttemptKey;
-use stagecraft_api::protocol::StoredWorkflows;
+use stagecraft_api::protocol::{ProviderReport, StoredWorkflows, UsageReply};
 use stagecraft_api::result::AttemptResult;
 
 use crate::blob;
@@ -38,6 +38,28 @@ pub async fn blob(
     let found = gateway.store.blob(&named(uid)?, &digest).await?;
     let found = found.ok_or(Refusal::NoBlob(digest))?;
     Ok(blob::stream(found, &gateway.metrics))
+}
+
+pub async fn usage(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    Path(uid): Path<String>,
+) -> Result<axum::Json<UsageReply>, Refusal> {
+    let by = gateway.models.ledgers.of_workflow(&named(uid)?).await?;
+    Ok(axum::Json(UsageReply { by }))
+}
+
+pub async fn provider(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<axum::Json<ProviderReport>, Refusal> {
+    let place = (named(namespace)?, named(name)?);
+    let report = gateway.models.report_on(&place).await;
+    report.map(axum::Json).map_err(|error| {
+        tracing::warn!(error = %stagecraft_api::error::chain(&error), "there is no report on a provider");
+        Refusal::Busy
+    })
 }
 
 pub async fn workflows(

@@ -38,6 +38,14 @@ const EVENTS: usize = 2000;
 const EVENTS_EXPIRE: i64 = 24 * 60 * 60;
 /// Entries that the result stream keeps, about: an operator that was away for longer asks for results by attempt.
 const RESULTS: usize = 10_000;
+/// How long a value that gateways share stays after it was last replaced, in seconds.
+const SHARED_EXPIRE: u32 = 2 * 60 * 60;
+/// Replaces a value unless it is another than expected; one that is not there is expected as empty.
+const REPLACE: &str = r"
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+";
 /// How often the same trouble is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -222,6 +230,36 @@ impl Queue {
     }
 
     /// Runs one operation within the time that a call can spare. Answers whether it was done.
+    /// A value that gateways share; none while Redis is away.
+    pub async fn shared(&self, key: &str) -> Option<Option<String>> {
+        let mut connection = self.0.connection.clone();
+        let mut found = None;
+        let work = async {
+            found = Some(connection.get(key).await?);
+            Ok(())
+        };
+        self.bounded("share", work).await;
+        found
+    }
+
+    /// Replaces a value that gateways share unless another has replaced it meanwhile. None while Redis is away.
+    pub async fn replace_shared(&self, key: &str, before: Option<&str>, after: &str) -> Option<bool> {
+        let mut connection = self.0.connection.clone();
+        let mut done = None;
+        let work = async {
+            let script = Script::new(REPLACE);
+            let mut invocation = script.key(key);
+            invocation
+                .arg(before.unwrap_or_default())
+                .arg(after)
+                .arg(SHARED_EXPIRE);
+            done = Some(invocation.invoke_async(&mut connection).await?);
+            Ok(())
+        };
+        self.bounded("share", work).await;
+        done
+    }
+
     async fn bounded(
         &self,
         operation: &'static str,

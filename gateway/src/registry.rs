@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::args::Password;
+use crate::tls;
 
 pub use session::{Session, Target};
 
@@ -115,7 +116,7 @@ impl Registry {
         let base = Url::parse(&format!("{scheme}://{}/", api_host(&host)))
             .map_err(|_| SettingsError::Host(host.clone()))?;
         let http = reqwest::Client::builder()
-            .tls_certs_only(authorities(&certificate_authority)?)
+            .tls_certs_only(tls::authorities(&certificate_authority)?)
             .https_only(!plain_http)
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
@@ -153,17 +154,6 @@ fn api_host(host: &str) -> &str {
     } else {
         host
     }
-}
-
-/// The public authorities and one's own. The image of the gateway holds no others.
-fn authorities(own: &str) -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-    let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
-    let mut authorities = Vec::with_capacity(public.len() + 1);
-    for certificate in public {
-        authorities.push(reqwest::Certificate::from_der(certificate)?);
-    }
-    authorities.extend(reqwest::Certificate::from_pem_bundle(own.as_bytes())?);
-    Ok(authorities)
 }
 
 /// Whether every client takes the text for a host: without dot or port it would be a part of a repository.

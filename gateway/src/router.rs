@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use kube::Client;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -20,6 +20,7 @@ use crate::chain::Chain;
 use crate::error::{Refusal, RefusalCode};
 use crate::identity::{Authenticator, Caller, PodIdentity};
 use crate::metrics::Metrics;
+use crate::model::{Models, relay};
 use crate::queue::Queue;
 use crate::rate::Buckets;
 use crate::registry::Registry;
@@ -35,6 +36,7 @@ pub struct Gateway {
     /// None when the installation has none.
     pub registry: Option<Arc<Registry>>,
     pub images: image::Turns,
+    pub models: Arc<Models>,
     pub metrics: Metrics,
     pub heartbeat: Duration,
     pub operator_service_account: String,
@@ -50,6 +52,7 @@ pub struct Ingredients {
     pub store: Store,
     pub queue: Queue,
     pub registry: Option<Registry>,
+    pub models: Models,
     pub metrics: Metrics,
     pub heartbeat: Duration,
     pub operator_service_account: String,
@@ -64,6 +67,7 @@ impl Gateway {
             store,
             queue,
             registry,
+            models,
             metrics,
             heartbeat,
             operator_service_account,
@@ -78,6 +82,7 @@ impl Gateway {
             queue,
             registry: registry.map(Arc::new),
             images: image::Turns::default(),
+            models: Arc::new(models),
             metrics,
             heartbeat,
             operator_service_account,
@@ -114,11 +119,17 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/branches/{branch}", get(branch::show).post(branch::advance))
         .route("/v1/branches/{branch}/bundle", get(branch::bundle))
         .route("/v1/images", post(image::push))
+        .route("/v1/models/{protocol}/{*path}", any(relay::relay))
         .route(
             "/v1/operator/results/{uid}/{stage}/{attempt}",
             get(operator_api::result),
         )
         .route("/v1/operator/blobs/{uid}/{digest}", get(operator_api::blob))
+        .route("/v1/operator/usage/{uid}", get(operator_api::usage))
+        .route(
+            "/v1/operator/providers/{namespace}/{name}",
+            get(operator_api::provider),
+        )
         .route("/v1/operator/workflows", get(operator_api::workflows))
         .route("/v1/operator/workflows/{uid}", delete(operator_api::purge))
         .fallback(|| async { Refusal::NotFound })

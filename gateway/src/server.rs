@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::Arguments;
 use crate::metrics::Metrics;
+use crate::model::Models;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::router::{self, Gateway, Ingredients};
@@ -48,6 +49,7 @@ pub async fn serve(
         operator_service_account,
         heartbeat_seconds,
         log_format: _,
+        daily_budgets,
         registry,
         quotas,
     } = arguments;
@@ -72,11 +74,19 @@ pub async fn serve(
         metrics: metrics.clone(),
         stopping: AtomicBool::new(false),
     });
+    let models = Models::new(
+        client.clone(),
+        store.clone(),
+        queue.clone(),
+        daily_budgets,
+        background.clone(),
+    )?;
     let gateway = Arc::new(Gateway::new(Ingredients {
         client,
         store,
         queue,
         registry,
+        models,
         metrics,
         heartbeat,
         operator_service_account,

@@ -11,9 +11,10 @@
 //! The fence is the highest number in `bound`: put-if-absent is all that it takes of the store, and what was granted
 //! cannot be taken back. Any two claims are ordered because each writes before it lists.
 //!
-//! What outlives a Workflow lies under `projects`: see [`branches`].
+//! What outlives a Workflow lies under `projects`, see [`branches`], and for some days under `days`, see [`ledgers`].
 
 pub mod branches;
+pub mod ledgers;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stagecraft_api::result::AttemptResult;
@@ -106,7 +107,7 @@ impl Store {
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let directory = directory.canonicalize().map_err(failed)?;
-        for root in ["workflows", "projects"] {
+        for root in ["workflows", "projects", "days"] {
             remove_staged(&directory.join(root)).map_err(failed)?;
         }
         let objects = LocalFileSystem::new_with_prefix(&directory)?.with_fsync(true);
@@ -265,6 +266,13 @@ impl Store {
         Ok(Some(value))
     }
 
+    /// Numbers of the objects directly below a prefix.
+    async fn numbers(&self, prefix: &Path) -> Result<Vec<u64>, StoreError> {
+        let listed = absent_as_none(self.objects.list_with_delimiter(Some(prefix)).await)?;
+        let objects = listed.map(|listed| listed.objects).unwrap_or_default();
+        Ok(objects.iter().filter_map(number).collect())
+    }
+
     /// The highest attempt granted to this stage, if it is above this one.
     async fn fence_above(&self, key: &AttemptKey) -> Result<Option<u32>, StoreError> {
         let prefix = stage(key).join("bound");
@@ -276,6 +284,12 @@ impl Store {
             .filter(|attempt| *attempt > key.attempt)
             .max())
     }
+}
+
+/// The number that is the name of an object.
+fn number(meta: &ObjectMeta) -> Option<u64> {
+    let name = meta.location.filename()?;
+    name.strip_suffix(".json").unwrap_or(name).parse().ok()
 }
 
 fn workflow(uid: &str) -> Path {

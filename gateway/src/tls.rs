@@ -1,4 +1,4 @@
-//! The certificate, read again when its files change.
+//! The certificate that is served, read again when its files change, and the authorities that are believed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,4 +66,15 @@ pub async fn follow(config: RustlsConfig, mut current: Pem, certificate: &Path, 
             Err(error) => tracing::warn!(error = format!("{error:#}"), "the old certificate stays in use"),
         }
     }
+}
+
+/// The public authorities and one's own. The image of the gateway holds no others.
+pub fn authorities(own: &str) -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+    let public = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    let mut authorities = Vec::with_capacity(public.len() + 1);
+    for certificate in public {
+        authorities.push(reqwest::Certificate::from_der(certificate)?);
+    }
+    authorities.extend(reqwest::Certificate::from_pem_bundle(own.as_bytes())?);
+    Ok(authorities)
 }

@@ -102,5 +102,6 @@ fn check_request(name: &str, request: &ApprovalSpec) {
     assert!(request.subject.summary.len() <= limit::CONDITION_BYTES);
     assert!(request.subject.plan.len() <= 2_048);
     assert!(request.subject.cpu_millis <= limit::COUNT);
+    assert!(request.subject.cost.len() <= 31);
     serde_json::to_string(request).expect("a request is JSON");
 }

@@ -122,6 +122,7 @@ impl Scene {
         let run = match &self.run {
             Some(run) => RunEvidence::Pinned(run.clone()),
             None => RunEvidence::NotPinned(Catalog {
+                providers: BTreeMap::new(),
                 types: self.templates.clone(),
                 templates: self.templates.clone(),
                 agents: self.agents.clone(),
@@ -151,6 +152,8 @@ impl Scene {
             announced: self.announced.clone(),
             approvals: BTreeMap::new(),
             admission: Admission::Unasked,
+            used: None,
+            model_trouble: None,
             superseded_by: None,
         };
         self.look(&mut observation);

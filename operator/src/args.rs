@@ -86,6 +86,20 @@ pub struct RunArguments {
         default_value = "stagecraft-deployer"
     )]
     pub deployer_cluster_role: String,
+    /// ClusterRole that the gateway is bound to in the namespace of a Workflow that names a model provider.
+    #[arg(
+        long,
+        env = "STAGECRAFT_MODEL_KEYS_CLUSTER_ROLE",
+        default_value = "stagecraft-model-keys"
+    )]
+    pub model_keys_cluster_role: String,
+    /// Service account of the gateway, in the namespace of the release.
+    #[arg(
+        long,
+        env = "STAGECRAFT_GATEWAY_SERVICE_ACCOUNT",
+        default_value = "stagecraft-gateway"
+    )]
+    pub gateway_service_account: String,
     /// Most stages that run at once; 0 for no limit.
     #[arg(long, env = "STAGECRAFT_MAX_RUNNING_STAGES", default_value_t = 0)]
     pub max_running_stages: usize,

@@ -25,10 +25,13 @@ use crate::gateway::Gateway;
 use crate::install;
 use crate::job::PodSettings;
 use crate::metrics::Metrics;
-use crate::observe::{Agents, ObserveError, Templates, observe};
+use crate::observe::{Agents, ObserveError, Providers, Templates, observe};
+use crate::permissions::ModelKeys;
+use crate::providers::Reports;
 use crate::queue::Queue;
 use crate::refusals::Refusals;
 use crate::results::Results;
+use crate::usages::Usages;
 use crate::written::Written;
 
 /// A Workflow that may not be decodable: one of those must not stop the others.
@@ -43,15 +46,19 @@ pub struct Context {
     pub pod: PodSettings,
     /// ClusterRole of stages that deploy.
     pub deployer_cluster_role: String,
+    pub model_keys: ModelKeys,
     pub jobs: Arc<Children<Job>>,
     pub pods: Arc<Children<Pod>>,
     pub approvals: Arc<Children<Approval>>,
     pub agents: Agents,
     pub templates: Templates,
+    pub providers: Providers,
     pub store: Store<Guarded>,
     pub written: Written,
     pub runs: Runs,
     pub refusals: Refusals,
+    pub usages: Usages,
+    pub reports: Reports,
     pub admission: Arc<Admission>,
     pub results: Arc<Results>,
     pub queue: Arc<Queue>,

@@ -115,7 +115,10 @@ async fn create(
     deploys: bool,
 ) -> Result<Job, CreateError> {
     if deploys {
-        permissions::ensure(&context.client, workflow, &context.deployer_cluster_role).await?;
+        permissions::ensure_deployer(&context.client, workflow, &context.deployer_cluster_role).await?;
+    }
+    if task.model.is_some() {
+        permissions::ensure_model_keys(&context.client, workflow, &context.model_keys).await?;
     }
     let api: Api<Job> = Api::namespaced(context.client.clone(), &task.workflow.namespace);
     Ok(api.create(&PostParams::default(), job).await?)

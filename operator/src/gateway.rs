@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use stagecraft_api::AttemptKey;
-use stagecraft_api::protocol::StoredWorkflows;
+use stagecraft_api::budget::ModelUsage;
+use stagecraft_api::protocol::{ProviderReport, StoredWorkflows, UsageReply};
 use stagecraft_api::result::AttemptResult;
 
 /// Why the gateway could not be asked.
@@ -34,6 +35,12 @@ pub struct GatewaySettings {
 pub trait Gateway: Send + Sync {
     /// The stored result of an attempt.
     fn result<'a>(&'a self, key: &'a AttemptKey) -> Answer<'a, Option<AttemptResult>>;
+
+    /// What a Workflow's calls of models took.
+    fn usage<'a>(&'a self, uid: &'a str) -> Answer<'a, Vec<ModelUsage>>;
+
+    /// How a ModelProvider does.
+    fn provider<'a>(&'a self, namespace: &'a str, name: &'a str) -> Answer<'a, ProviderReport>;
 
     /// UIDs of the Workflows of which the store holds anything.
     fn stored_workflows(&self) -> Answer<'_, Vec<String>>;
@@ -88,6 +95,28 @@ impl Gateway for HttpGateway {
             match response.status() {
                 reqwest::StatusCode::NOT_FOUND => Ok(None),
                 status if status.is_success() => Ok(Some(response.json().await?)),
+                status => Err(GatewayError::Status(status)),
+            }
+        })
+    }
+
+    fn usage<'a>(&'a self, uid: &'a str) -> Answer<'a, Vec<ModelUsage>> {
+        Box::pin(async move {
+            let response = self.get(&format!("/v1/operator/usage/{uid}")).send().await?;
+            match response.status() {
+                status if status.is_success() => Ok(response.json::<UsageReply>().await?.by),
+                status => Err(GatewayError::Status(status)),
+            }
+        })
+    }
+
+    fn provider<'a>(&'a self, namespace: &'a str, name: &'a str) -> Answer<'a, ProviderReport> {
+        Box::pin(async move {
+            // Longer than the gateway waits for the provider.
+            let request = self.get(&format!("/v1/operator/providers/{namespace}/{name}"));
+            let response = request.timeout(Duration::from_secs(15)).send().await?;
+            match response.status() {
+                status if status.is_success() => Ok(response.json().await?),
                 status => Err(GatewayError::Status(status)),
             }
         })

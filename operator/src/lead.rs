@@ -10,7 +10,7 @@ use kube::api::Api;
 use kube::runtime::controller::Controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
-use stagecraft_api::{Agent, Workflow, WorkflowTemplate};
+use stagecraft_api::{Agent, ModelProvider, Workflow, WorkflowTemplate};
 use stagecraft_core::Settings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ use crate::controller::{self, Context, Guarded};
 use crate::gateway::Gateway;
 use crate::job::PodSettings;
 use crate::metrics::Metrics;
+use crate::permissions::ModelKeys;
+use crate::providers::look_after;
 use crate::queue::{Depth, Queue};
 use crate::redis_link::RedisLink;
 use crate::results::{self, Results};
@@ -46,6 +48,7 @@ pub struct Release {
     pub toolchain_image: String,
     /// ClusterRole of stages that deploy.
     pub deployer_cluster_role: String,
+    pub model_keys: ModelKeys,
     /// Workflows that are reconciled at once.
     pub concurrency: u16,
     pub pod: PodSettings,
@@ -78,6 +81,8 @@ pub async fn lead(
     let agents = watch_catalog::<Agent>(&mut tasks, &client, workflows.clone(), wake.clone()).await?;
     let templates =
         watch_catalog::<WorkflowTemplate>(&mut tasks, &client, workflows.clone(), wake.clone()).await?;
+    let providers =
+        watch_catalog::<ModelProvider>(&mut tasks, &client, workflows.clone(), wake.clone()).await?;
     watch_children(&mut tasks, &client, jobs.clone(), wake.clone()).await?;
     watch_children(&mut tasks, &client, pods.clone(), wake.clone()).await?;
     watch_children(&mut tasks, &client, approvals.clone(), wake.clone()).await?;
@@ -101,13 +106,17 @@ pub async fn lead(
         settings: release.settings,
         pod: release.pod,
         deployer_cluster_role: release.deployer_cluster_role,
+        model_keys: release.model_keys,
         jobs,
         pods,
         approvals,
         agents,
         templates,
+        providers,
         store: workflows,
         written: crate::written::Written::default(),
+        usages: crate::usages::Usages::default(),
+        reports: crate::providers::Reports::default(),
         runs: controller::Runs::default(),
         refusals: crate::refusals::Refusals::default(),
         admission: admission.clone(),
@@ -117,7 +126,8 @@ pub async fn lead(
         clock,
         metrics,
     });
-    tasks.spawn(results::listen(results, redis, release.identity, wake));
+    tasks.spawn(results::listen(results, redis, release.identity, wake.clone()));
+    tasks.spawn(look_after(context.clone(), wake));
     tasks.spawn(sweep::sweep(context.clone()));
     tasks.spawn(watch_deletions(client, context.clone()));
     tasks.spawn(admission.tell());

@@ -8,10 +8,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{Api, ListParams};
 use kube::{ResourceExt, runtime::reflector::Store};
+use stagecraft_api::budget::ModelUsage;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_api::{Agent, AttemptKey, Digest, Moment, Workflow, WorkflowTemplate, label};
+use stagecraft_api::{Agent, AttemptKey, Digest, ModelProvider, Moment, Workflow, WorkflowTemplate, label};
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Admission;
 use stagecraft_core::approval::ApprovalEvidence;
@@ -63,6 +64,15 @@ pub async fn observe(
         };
         attempts.insert(stage.name.clone(), seen);
     }
+    let used = used(context, &identity.uid, &run, &attempts).await;
+    let model = match &run {
+        RunEvidence::Pinned(run) => run.model.as_ref(),
+        RunEvidence::NotPinned(_) | RunEvidence::Lost(_) => None,
+    };
+    let model_trouble = model.and_then(|model| {
+        let now = context.clock.now();
+        context.reports.trouble(&identity.namespace, &model.provider, now)
+    });
     Ok(Observation {
         now: context.clock.now(),
         spec: workflow.spec.clone(),
@@ -72,10 +82,30 @@ pub async fn observe(
         announced: context.results.of_workflow(&identity.uid),
         approvals: approvals(context, &identity.uid),
         admission: Admission::Unasked,
+        used,
+        model_trouble,
         superseded_by: context.admission.superseded_by(workflow),
         identity,
         status,
     })
+}
+
+/// Of Workflows that may call models.
+async fn used(
+    context: &Context,
+    uid: &str,
+    run: &RunEvidence,
+    attempts: &BTreeMap<String, AttemptEvidence>,
+) -> Option<Vec<ModelUsage>> {
+    match run {
+        RunEvidence::Pinned(run) if run.model.is_some() => {
+            let ended = attempts
+                .values()
+                .any(|seen| seen.live || matches!(seen.result, ResultEvidence::Some(_)));
+            context.usages.get(&*context.gateway, uid, ended).await
+        }
+        _ => None,
+    }
 }
 
 fn approvals(context: &Context, uid: &str) -> BTreeMap<String, ApprovalEvidence> {
@@ -347,6 +377,11 @@ fn catalog(context: &Context, namespace: &str) -> Catalog {
         registry: context.settings.registry,
         ..Catalog::default()
     };
+    for provider in in_namespace(&context.providers, namespace) {
+        catalog
+            .providers
+            .insert(provider.name_any(), provider.spec.clone());
+    }
     for namespace in [release, namespace] {
         for template in in_namespace(&context.templates, namespace) {
             let name = template.name_any();
@@ -380,3 +415,4 @@ where
 /// Kinds that a Workflow refers to.
 pub type Agents = Store<kube::core::DeserializeGuard<Agent>>;
 pub type Templates = Store<kube::core::DeserializeGuard<WorkflowTemplate>>;
+pub type Providers = Store<kube::core::DeserializeGuard<ModelProvider>>;

@@ -1,5 +1,6 @@
-//! What a stage may do in the Workflow's namespace, for Agents of the release that ask for it: a ServiceAccount of the
-//! Workflow's own, bound to a ClusterRole of the release. Both belong to the Workflow, and go with it.
+//! What a Workflow needs to be allowed in its namespace, for as long as it exists: a ServiceAccount for Agents of the release that ask to
+//! deploy, bound to a ClusterRole of the release; and for a Workflow that names a model provider, that the gateway may read its key. All
+//! of it belongs to the Workflow, and goes with it.
 
 use std::fmt::Debug;
 
@@ -60,41 +61,89 @@ pub fn deploys(agent: &RunAgent) -> bool {
     agent.permissions.contains(&Permission::Deploy)
 }
 
-/// Sees to it that the service account is there and may do what it has to. Doing it again changes nothing.
-pub async fn ensure(client: &Client, workflow: &Workflow, cluster_role: &str) -> Result<(), PermissionError> {
-    let namespace = workflow.namespace().ok_or(PermissionError::NoOwner)?;
-    let uid = workflow.uid().ok_or(PermissionError::NoOwner)?;
+/// The gateway, and the ClusterRole by which it reads keys of models.
+#[derive(Clone, Debug)]
+pub struct ModelKeys {
+    pub cluster_role: String,
+    pub service_account: String,
+    /// Namespace of the release.
+    pub namespace: String,
+}
+
+/// Sees to it that the service account of stages that deploy is there and may do what it has to. Doing it again changes nothing.
+pub async fn ensure_deployer(
+    client: &Client,
+    workflow: &Workflow,
+    cluster_role: &str,
+) -> Result<(), PermissionError> {
+    let Owned { namespace, uid } = owned(workflow)?;
     let account = service_account(workflow)?;
-    let binding = role_binding(workflow, cluster_role)?;
+    let binding = deployer_binding(workflow, cluster_role)?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
     try_join(
         // What others add to it, such as secrets to pull images with, is theirs.
         provide(&accounts, account, &uid, |_, _| true),
-        provide(&bindings, binding, &uid, |found, wanted| {
-            found.role_ref == wanted.role_ref && found.subjects == wanted.subjects
-        }),
+        bind(client, &namespace, binding, &uid),
     )
     .await
     .map(drop)
 }
 
+/// Sees to it that the gateway may read the keys of the Workflow's model provider. Doing it again changes nothing.
+pub async fn ensure_model_keys(
+    client: &Client,
+    workflow: &Workflow,
+    keys: &ModelKeys,
+) -> Result<(), PermissionError> {
+    let Owned { namespace, uid } = owned(workflow)?;
+    let binding = model_keys_binding(workflow, keys)?;
+    bind(client, &namespace, binding, &uid).await
+}
+
 /// The account, which only Pods with a token of their own use.
 pub fn service_account(workflow: &Workflow) -> Result<ServiceAccount, PermissionError> {
-    make(workflow, json!({"automountServiceAccountToken": false}))
+    make(
+        workflow,
+        deployer(workflow),
+        json!({"automountServiceAccountToken": false}),
+    )
 }
 
 /// Its rights, in the Workflow's namespace alone.
-pub fn role_binding(workflow: &Workflow, cluster_role: &str) -> Result<RoleBinding, PermissionError> {
-    let content = json!({
+pub fn deployer_binding(workflow: &Workflow, cluster_role: &str) -> Result<RoleBinding, PermissionError> {
+    let Owned { namespace, .. } = owned(workflow)?;
+    let name = deployer(workflow);
+    make(workflow, name.clone(), binding(cluster_role, &name, &namespace))
+}
+
+/// What lets the gateway read keys, in the Workflow's namespace alone.
+pub fn model_keys_binding(workflow: &Workflow, keys: &ModelKeys) -> Result<RoleBinding, PermissionError> {
+    let ModelKeys {
+        cluster_role,
+        service_account,
+        namespace,
+    } = keys;
+    let name = name::model_keys(&workflow.name_any(), &workflow.uid().unwrap_or_default());
+    make(workflow, name, binding(cluster_role, service_account, namespace))
+}
+
+fn binding(cluster_role: &str, account: &str, namespace: &str) -> Value {
+    json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role},
-        "subjects": [{
-            "kind": "ServiceAccount",
-            "name": deployer(workflow),
-            "namespace": workflow.namespace().ok_or(PermissionError::NoOwner)?,
-        }],
-    });
-    make(workflow, content)
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+    })
+}
+
+struct Owned {
+    namespace: String,
+    uid: String,
+}
+
+fn owned(workflow: &Workflow) -> Result<Owned, PermissionError> {
+    Ok(Owned {
+        namespace: workflow.namespace().ok_or(PermissionError::NoOwner)?,
+        uid: workflow.uid().ok_or(PermissionError::NoOwner)?,
+    })
 }
 
 fn deployer(workflow: &Workflow) -> String {
@@ -103,12 +152,12 @@ fn deployer(workflow: &Workflow) -> String {
 
 fn make<K: k8s_openapi::Resource + DeserializeOwned>(
     workflow: &Workflow,
+    name: String,
     mut content: Value,
 ) -> Result<K, PermissionError> {
     let owner = workflow
         .controller_owner_ref(&())
         .ok_or(PermissionError::NoOwner)?;
-    let name = deployer(workflow);
     if let Some(object) = content.as_object_mut() {
         object.insert(
             "metadata".to_owned(),
@@ -129,6 +178,19 @@ fn make<K: k8s_openapi::Resource + DeserializeOwned>(
         name,
         source,
     })
+}
+
+async fn bind(
+    client: &Client,
+    namespace: &str,
+    binding: RoleBinding,
+    uid: &str,
+) -> Result<(), PermissionError> {
+    let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), namespace);
+    provide(&bindings, binding, uid, |found, wanted| {
+        found.role_ref == wanted.role_ref && found.subjects == wanted.subjects
+    })
+    .await
 }
 
 /// Creates the object unless the Workflow has it. One of another release, which binds another role, is made anew.

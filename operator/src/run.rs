@@ -21,6 +21,7 @@ use crate::job::PodSettings;
 use crate::lead::{Outside, Release, lead};
 use crate::leader::Election;
 use crate::metrics::Metrics;
+use crate::permissions::ModelKeys;
 use crate::redis_link::{RedisSettings, Server};
 use crate::shallow::shallow;
 use crate::status_server::{self, Status};
@@ -42,6 +43,11 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<()> {
         identity: arguments.pod_name.clone(),
         toolchain_image: arguments.toolchain_image.clone(),
         deployer_cluster_role: arguments.deployer_cluster_role.clone(),
+        model_keys: ModelKeys {
+            cluster_role: arguments.model_keys_cluster_role.clone(),
+            service_account: arguments.gateway_service_account.clone(),
+            namespace: arguments.namespace.clone(),
+        },
         concurrency: arguments.concurrency,
         pod: pod_settings(&client, &arguments).await?,
         settings: settings(&arguments),

@@ -108,6 +108,7 @@ pub async fn purge(context: &Context, uid: &str) {
     context.admission.forget(uid);
     let entries = context.results.forget(uid);
     context.refusals.forget_workflow(uid);
+    context.usages.forget(uid);
     context.jobs.forget(uid);
     context.pods.forget(uid);
     context.approvals.forget(uid);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::chain;
+use stagecraft_api::failure::POD_TERMINATED;
 use stagecraft_api::protocol::ClaimReply;
 use stagecraft_api::result::{AttemptResult, Outcome};
 use stagecraft_api::{Category, Moment, StructuredError};
@@ -15,7 +16,7 @@ use super::events::Events;
 use super::gateway::{Gateway, GatewayError, with_retries};
 use super::heartbeat;
 use super::integrate;
-use super::journal::{Claimed, Conclusion, Ending, Journal, JournalError};
+use super::journal::{Claimed, Conclusion, Ending, Journal, JournalError, Progress};
 use super::judge;
 use super::layout::Layout;
 use super::prepare::{self, Prepared};
@@ -119,6 +120,7 @@ impl Attempt {
                     Ok(End::Over(collected)) => Ok(*collected),
                     Err(error) => Err(error),
                 },
+                error = self.until_exhausted() => Err(error),
                 () = sleep_until(task.deadline) => Err(judge::timed_out(task)),
             };
             self.conclude(task, outcome)?;
@@ -162,9 +164,25 @@ impl Attempt {
         Ok(Ok(End::Exit(exit)))
     }
 
-    /// What the attempt comes to by the exit of its command.
+    /// Until an agent has gone on for too long without a budget.
+    async fn until_exhausted(&self) -> StructuredError {
+        let due = |progress: &Progress| {
+            let trouble = progress.model_trouble.clone()?;
+            Some((trouble.stops_at()?, trouble))
+        };
+        let (at, trouble) = self.journal.wait(due).await;
+        sleep_until(at).await;
+        trouble.structured()
+    }
+
+    /// What the attempt comes to by the exit of its command. One that failed when its model could not be called failed of that.
     async fn settle(&self, task: &TaskEnvelope, exit: ExitReport) -> Result<Collected, StructuredError> {
-        let collected = self.judge(task, exit).await?;
+        let judged = self.judge(task, exit).await;
+        let trouble = self.journal.read().model_trouble.clone();
+        let collected = judged.map_err(|error| match trouble {
+            Some(trouble) if error.code != POD_TERMINATED => trouble.structured(),
+            _ => error,
+        })?;
         let integration = self.journal.read().integration.clone();
         integrate::finish(&self.layout, &self.gateway, integration, task, collected).await
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -55,6 +56,8 @@ pub struct GatewaySettings {
 
 pub struct Gateway {
     http: reqwest::Client,
+    /// For calls of models, which may be silent for long; the gateway knows for how long.
+    patient: reqwest::Client,
     url: String,
     token_file: PathBuf,
 }
@@ -63,6 +66,8 @@ pub struct Gateway {
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Slowest transfer of a blob that is waited for, in bytes per second.
 const SLOWEST: u64 = 128 * 1024;
+/// Longest silence of a model: more than any ModelProvider allows.
+const MODEL_SILENCE: Duration = Duration::from_mins(70);
 /// First and longest pause between tries; each is lengthened by chance, so that Pods do not come in step.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 /// Longest pause that the gateway may ask for.
@@ -87,17 +92,20 @@ impl Gateway {
         let parsed = reqwest::Url::parse(&url).map_err(|_| SettingsError::Url(url.clone()))?;
         let host = parsed.host_str().ok_or_else(|| SettingsError::Url(url.clone()))?;
         let roots = reqwest::Certificate::from_pem_bundle(certificate_authority.as_bytes())?;
-        let http = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .no_proxy()
-            .https_only(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .resolve(host, address)
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_mins(1))
-            .build()?;
+        let client = |longest_silence| {
+            reqwest::Client::builder()
+                .tls_certs_only(roots.clone())
+                .no_proxy()
+                .https_only(true)
+                .redirect(reqwest::redirect::Policy::none())
+                .resolve(host, address)
+                .connect_timeout(Duration::from_secs(5))
+                .read_timeout(longest_silence)
+                .build()
+        };
         Ok(Self {
-            http,
+            http: client(Duration::from_mins(1))?,
+            patient: client(MODEL_SILENCE)?,
             url: url.trim_end_matches('/').to_owned(),
             token_file,
         })
@@ -195,6 +203,23 @@ impl Gateway {
         .await
     }
 
+    /// Passes a call of a model on, once. Whatever the gateway answers is the answer.
+    pub async fn call_model(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: reqwest::Body,
+    ) -> Result<Response, GatewayError> {
+        let token = self.token().await?;
+        let request = self
+            .patient
+            .request(method, format!("{}/v1/models/{path}", self.url));
+        // Its own authorization comes last: the agent has none that counts.
+        let request = request.headers(headers).bearer_auth(token.trim()).body(body);
+        request.send().await.map_err(away)
+    }
+
     async fn fetch(&self, path: &str, bytes: u64, file: &Path) -> Result<(), GatewayError> {
         self.persist("download a blob", || async {
             let request = self
@@ -222,21 +247,24 @@ impl Gateway {
         accept(request.timeout(TIMEOUT)).await?.json().await.map_err(away)
     }
 
-    /// The kubelet rotates the token, so it is read at each use.
     async fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, GatewayError> {
-        let token = tokio::fs::read_to_string(&self.token_file)
-            .await
-            .map_err(|error| {
-                let message = format!("the token {} cannot be read: {error}", self.token_file.display());
-                GatewayError::Away {
-                    message,
-                    retry_after: None,
-                }
-            })?;
+        let token = self.token().await?;
         Ok(self
             .http
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(token.trim()))
+    }
+
+    /// The kubelet rotates the token, so it is read at each use.
+    async fn token(&self) -> Result<String, GatewayError> {
+        let read = tokio::fs::read_to_string(&self.token_file).await;
+        read.map_err(|error| {
+            let message = format!("the token {} cannot be read: {error}", self.token_file.display());
+            GatewayError::Away {
+                message,
+                retry_after: None,
+            }
+        })
     }
 
     /// Tries for ever while the gateway is away; claims again when it has forgotten.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::evidence::session::Evidence;
 use super::integrate::Integration;
+use super::models::ModelTrouble;
 use crate::loopback::{Action, ExitReport, Instruction};
 
 /// How far the attempt is.
@@ -35,6 +36,9 @@ pub struct Progress {
     /// What the checks reported, where the agent opened an evidence session.
     #[serde(default)]
     pub evidence: Option<Evidence>,
+    /// What keeps the agent from calling models, as far as its last call told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_trouble: Option<ModelTrouble>,
     /// The launcher said that the command runs.
     #[serde(default)]
     pub launched: bool,

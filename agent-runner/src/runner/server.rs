@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderName, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use serde_json::json;
 use stagecraft_api::error::truncate;
 use stagecraft_api::limit;
+use stagecraft_api::model::Protocol;
 use stagecraft_api::protocol::{ErrorReply, EventKind};
 use tracing::Instrument as _;
 
@@ -21,6 +21,7 @@ use super::events::Events;
 use super::evidence::session::{Session, SessionError};
 use super::image::{ImageError, Images};
 use super::journal::{Journal, JournalError};
+use super::models::{self, Models};
 use crate::loopback::{Action, AgentMessage, ExitReport, Instruction, LONG_POLL, REPORT_BYTES};
 use stagecraft_api::error::chain;
 
@@ -31,9 +32,6 @@ const BODY_BYTES: usize = 64 * 1024;
 const RESULT_BYTES: usize = limit::RESULT_FILE_BYTES as usize;
 /// Longest end of output that is kept, in bytes of JSON.
 const TAIL_BYTES: usize = 8 * 1024;
-/// The SDKs of both providers try again on 501 unless this says no.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const NO_PROVIDER: &str = "no model provider is connected to this Stagecraft installation";
 
 #[derive(Clone)]
 pub struct Server {
@@ -41,6 +39,7 @@ pub struct Server {
     pub events: Events,
     pub images: Arc<Images>,
     pub session: Arc<Session>,
+    pub models: Models,
 }
 
 /// The routes. What they log carries the span in which this is called.
@@ -203,17 +202,23 @@ fn answer(written: Result<(), JournalError>) -> Response {
     }
 }
 
-async fn anthropic() -> Response {
-    let body = json!({"type": "error", "error": {"type": "api_error", "message": NO_PROVIDER}});
-    (StatusCode::NOT_IMPLEMENTED, [(SHOULD_RETRY, "false")], Json(body)).into_response()
+async fn anthropic(State(server): State<Server>, Path(path): Path<String>, request: Request) -> Response {
+    model(&server, Protocol::Anthropic, &path, request).await
 }
 
-async fn openai() -> Response {
-    let body = json!({"error": {
-        "message": NO_PROVIDER,
-        "type": "server_error",
-        "param": null,
-        "code": "no_model_provider",
-    }});
-    (StatusCode::NOT_IMPLEMENTED, [(SHOULD_RETRY, "false")], Json(body)).into_response()
+async fn openai(State(server): State<Server>, Path(path): Path<String>, request: Request) -> Response {
+    model(&server, Protocol::Openai, &path, request).await
+}
+
+async fn model(server: &Server, protocol: Protocol, path: &str, request: Request) -> Response {
+    let names_a_provider = {
+        let progress = server.journal.read();
+        let claim = progress.claim.as_ref();
+        claim.is_some_and(|claim| claim.reply.envelope.model.is_some())
+    };
+    if names_a_provider {
+        server.models.call(protocol, path, request).await
+    } else {
+        models::none(protocol)
+    }
 }

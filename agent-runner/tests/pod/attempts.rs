@@ -302,40 +302,6 @@ async fn an_attempt_that_is_not_current_ends_without_a_result() {
     assert_eq!(gateway.seen().called(Call::Result), 1);
 }
 
-#[tokio::test]
-async fn models_are_not_connected_and_say_so() {
-    let gateway = Gateway::start(task(&json!({})));
-    let pod = Pod::start(&gateway);
-    pod.ready().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    for (path, kind) in [
-        ("anthropic/v1/messages", "/error/type"),
-        ("openai/v1/chat/completions", "/error/type"),
-    ] {
-        let url = format!("{}/{path}", pod.url());
-        let reply = http.post(url).body("{}").send().await.unwrap();
-        assert_eq!(reply.status(), 501);
-        assert_eq!(reply.headers()["x-should-retry"], "false");
-        let body: serde_json::Value = reply.json().await.unwrap();
-        assert!(body.pointer(kind).is_some(), "{body}");
-        assert!(
-            body["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("no model provider")
-        );
-    }
-    let task: TaskEnvelope = http
-        .get(format!("{}/v1/task", pod.url()))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(Some(task), gateway.seen().task);
-}
-
 async fn workspace_of(gateway: &Gateway) -> stagecraft_api::status::WorkspaceRef {
     let Outcome::Succeeded { workspace, .. } = gateway.result().await.outcome else {
         panic!("it failed");

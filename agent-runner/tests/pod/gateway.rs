@@ -36,6 +36,7 @@ pub enum Call {
     Branch,
     Tip,
     Move,
+    Model,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,12 @@ pub struct Seen {
     pub lagging: usize,
     /// Manifests of images that were pushed.
     pub images: Vec<Digest>,
+    /// Calls of models: path, headers, body.
+    pub models: Vec<(String, HeaderMap, String)>,
+    /// What calls of models are answered instead: status, problem of the gateway's own, message.
+    pub model_answer: Option<(u16, Option<&'static str>, &'static str)>,
+    /// Lets answers of models go on after their first piece.
+    pub model_goes_on: bool,
     pub events: Vec<AgentEvent>,
     pub states: Vec<String>,
 }
@@ -186,6 +193,7 @@ fn router(seen: watch::Sender<Seen>) -> Router {
         .route("/v1/events", post(events))
         .route("/v1/result", post(result))
         .route("/v1/images", post(image))
+        .route("/v1/models/{*path}", post(model))
         .route("/v1/blobs/{digest}", put(upload).get(download))
         .route("/v1/branches/main", get(branches::show).post(branches::advance))
         .route("/v1/branches/main/bundle", get(branches::bundle))
@@ -325,4 +333,36 @@ async fn image(State(seen): Shared, headers: HeaderMap, Json(body): Json<PushIma
         }
         Err(response) => response,
     }
+}
+
+/// Answers `first`, and `second` when the test lets it.
+async fn model(State(seen): Shared, headers: HeaderMap, Path(path): Path<String>, body: String) -> Response {
+    if let Err(response) = enter(&seen, &headers, Call::Model).await {
+        return response;
+    }
+    seen.send_modify(|seen| seen.models.push((path, headers, body)));
+    let answer = seen.borrow().model_answer;
+    if let Some((status, problem, message)) = answer {
+        let body = Json(json!({"type": "error", "error": {"type": "api_error", "message": message}}));
+        let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+        if let Some(problem) = problem {
+            response
+                .headers_mut()
+                .insert("x-stagecraft-problem", problem.parse().unwrap());
+        }
+        return response;
+    }
+    let mut changes = seen.subscribe();
+    let second = futures::stream::once(async move {
+        let _ = changes.wait_for(|seen| seen.model_goes_on).await;
+        Ok("second")
+    });
+    let first = futures::stream::once(async { Ok::<_, std::io::Error>("first") });
+    let pieces = futures::StreamExt::chain(first, second);
+    let headers = [
+        ("content-type", "text/event-stream"),
+        ("request-id", "req-7"),
+        ("x-should-retry", "true"),
+    ];
+    (headers, axum::body::Body::from_stream(pieces)).into_response()
 }

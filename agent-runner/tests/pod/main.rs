@@ -14,5 +14,6 @@ mod images;
 mod integration;
 mod launcher;
 mod merging;
+mod models;
 mod pod;
 mod task;

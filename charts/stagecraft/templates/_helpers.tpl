@@ -25,7 +25,8 @@
 {{- printf "%s:%s" .Release.Namespace (include "stagecraft.fullname" .) -}}
 {{- end }}
 
-{{- /* The ClusterRole of stages that deploy. The operator binds it in the namespaces of Workflows. */}}
+{{- /* ClusterRoles that the operator binds in the namespaces of Workflows: of stages that deploy, and of the gateway for keys of models. */}}
+{{- define "stagecraft.modelKeysRole" -}}{{ include "stagecraft.clusterName" . }}-model-keys{{- end }}
 {{- define "stagecraft.deployerRole" -}}{{ include "stagecraft.clusterName" . }}-deployer{{- end }}
 
 {{- /* Arguments: context, component. */}}

@@ -18,21 +18,27 @@ const LIMIT: Duration = Duration::from_mins(3);
 
 /// An image with a shell and jq: `STAGECRAFT_SHELL_IMAGE`, or the one that `make images` built for the dev cluster.
 pub fn shell_image() -> anyhow::Result<String> {
-    if let Ok(image) = std::env::var("STAGECRAFT_SHELL_IMAGE") {
+    image("SHELL_IMAGE")
+}
+
+/// The image of that name: `STAGECRAFT_NAME`, or the one that `make images` built for the dev cluster.
+pub fn image(name: &str) -> anyhow::Result<String> {
+    let variable = format!("STAGECRAFT_{name}");
+    if let Ok(image) = std::env::var(&variable) {
         return Ok(image);
     }
     let file = kubectl::cache().join("image-references");
     let references = std::fs::read_to_string(&file).with_context(|| {
         format!(
-            "{} is not there: run `make images`, or set STAGECRAFT_SHELL_IMAGE",
+            "{} is not there: run `make images`, or set {variable}",
             file.display()
         )
     })?;
     references
         .lines()
-        .find_map(|line| line.strip_prefix("SHELL_IMAGE="))
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
         .map(str::to_owned)
-        .with_context(|| format!("{} names no SHELL_IMAGE: run `make images`", file.display()))
+        .with_context(|| format!("{} names no {name}: run `make images`", file.display()))
 }
 
 /// Uses what the contract promises, and nothing else. Every line fails the script where a promise is not kept.

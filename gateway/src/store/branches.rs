@@ -15,7 +15,7 @@
 
 use futures::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{ObjectStore as _, ObjectStoreExt as _, WriteMultipart};
+use object_store::{ObjectStoreExt as _, WriteMultipart};
 use sha2::{Digest as _, Sha256};
 use stagecraft_api::protocol::BranchEntry;
 use stagecraft_api::{AttemptKey, Digest};
@@ -168,17 +168,6 @@ impl Store {
             tracing::warn!(%error, "a copy could not be taken back");
         }
         Ok(Copied::Different(found?))
-    }
-
-    /// Numbers of the objects directly below a prefix.
-    async fn numbers(&self, prefix: &Path) -> Result<Vec<u64>, StoreError> {
-        let listed = absent_as_none(self.objects.list_with_delimiter(Some(prefix)).await)?;
-        let objects = listed.map(|listed| listed.objects).unwrap_or_default();
-        let number = |name: &str| name.strip_suffix(".json").unwrap_or(name).parse().ok();
-        Ok(objects
-            .iter()
-            .filter_map(|meta| number(meta.location.filename()?))
-            .collect())
     }
 }
 

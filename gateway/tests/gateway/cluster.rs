@@ -117,9 +117,21 @@ impl Cluster {
 
     /// The same by another agent than echo.
     pub fn attempt_by(&self, agent: &str, payload: &Value, number: u32, workspace: &Value) -> String {
+        self.attempt_with(agent, payload, number, workspace, &json!({}))
+    }
+
+    /// The same with more in its envelope.
+    pub fn attempt_with(
+        &self,
+        agent: &str,
+        payload: &Value,
+        number: u32,
+        workspace: &Value,
+        more: &Value,
+    ) -> String {
         let key = key(number);
         let job = name::job("flow", &key);
-        let envelope = json!({
+        let mut envelope = json!({
             "apiVersion": "stagecraft.dev/v1alpha1", "attempt": key,
             "workflow": {"namespace": "team", "name": "flow"}, "traceId": name::trace_id(UID),
             "priority": "medium", "retryCount": 0, "retryLimit": 3, "timeoutSeconds": 60,
@@ -129,6 +141,9 @@ impl Cluster {
             "workspace": workspace, "agent": agent, "payload": payload, "command": ["agent"],
             "outputsSchema": null,
         });
+        for (name, value) in more.as_object().unwrap() {
+            envelope[name] = value.clone();
+        }
         self.put(
             &format!("/apis/batch/v1/namespaces/team/jobs/{job}"),
             json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {

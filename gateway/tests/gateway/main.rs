@@ -13,19 +13,27 @@ mod branch_store;
 #[cfg(test)]
 mod branches;
 #[cfg(test)]
+mod budgets;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod operator;
 #[cfg(test)]
 mod queues;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod results;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

@@ -13,16 +13,16 @@ use stagecraft_gateway::args::Quotas;
 use crate::cluster::{UID, key};
 use crate::world::{World, success};
 
-const PASSWORD: &str = "a password";
+pub const PASSWORD: &str = "a password";
 
-struct Redis {
+pub struct Redis {
     child: Child,
     port: u16,
     _directory: tempfile::TempDir,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let port = crate::server::free_port();
         Self::start_at(port)
     }
@@ -43,11 +43,11 @@ impl Redis {
         }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    async fn connection(&self) -> MultiplexedConnection {
+    pub async fn connection(&self) -> MultiplexedConnection {
         let url = format!(
             "redis://:{}@127.0.0.1:{}",
             PASSWORD.replace(' ', "%20"),

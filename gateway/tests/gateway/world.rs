@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use stagecraft_api::Digest;
 use stagecraft_gateway::args::Quotas;
 use stagecraft_gateway::metrics::Metrics;
+use stagecraft_gateway::model::Models;
+use stagecraft_gateway::model::ledgers::DailyBudgets;
 use stagecraft_gateway::queue::Queue;
 use stagecraft_gateway::registry::Registry;
 use stagecraft_gateway::router::{Gateway, Ingredients, router};
@@ -27,6 +29,7 @@ pub struct World {
     pub store: Store,
     pub metrics: Metrics,
     pub directory: tempfile::TempDir,
+    background: TaskTracker,
     router: Router,
 }
 
@@ -55,14 +58,31 @@ impl World {
     }
 
     pub fn with(redis_url: &str, redis_password: &str, quotas: Quotas) -> Self {
-        Self::made(redis_url, redis_password, quotas, None)
+        Self::made(redis_url, redis_password, quotas, None, DailyBudgets::default())
+    }
+
+    /// With limits of what a namespace may use in a day.
+    pub fn with_daily_budgets(daily: DailyBudgets) -> Self {
+        Self::made("redis://127.0.0.1:1", "", Quotas::default(), None, daily)
     }
 
     pub fn with_registry(registry: Registry) -> Self {
-        Self::made("redis://127.0.0.1:1", "", Quotas::default(), Some(registry))
+        Self::made(
+            "redis://127.0.0.1:1",
+            "",
+            Quotas::default(),
+            Some(registry),
+            DailyBudgets::default(),
+        )
     }
 
-    fn made(redis_url: &str, redis_password: &str, quotas: Quotas, registry: Option<Registry>) -> Self {
+    fn made(
+        redis_url: &str,
+        redis_password: &str,
+        quotas: Quotas,
+        registry: Option<Registry>,
+        daily: DailyBudgets,
+    ) -> Self {
         let cluster = Arc::new(Cluster::default());
         cluster.token("operator", OPERATOR, Some(("op", "op-uid")), "stagecraft-gateway");
         let directory = tempfile::tempdir().unwrap();
@@ -81,21 +101,30 @@ impl World {
         let gateway = Gateway::new(Ingredients {
             client: cluster.client(),
             store: store.clone(),
-            queue,
+            queue: queue.clone(),
             registry,
+            models: Models::new(cluster.client(), store.clone(), queue, daily, background.clone()).unwrap(),
             metrics: metrics.clone(),
             heartbeat,
             operator_service_account: OPERATOR.to_owned(),
             quotas,
-            background,
+            background: background.clone(),
         });
         Self {
             cluster,
             store,
             metrics,
             directory,
+            background,
             router: router(Arc::new(gateway)),
         }
+    }
+
+    /// Waits until what was begun in the background is done.
+    pub async fn settled(&self) {
+        self.background.close();
+        self.background.wait().await;
+        self.background.reopen();
     }
 
     /// The Workflow at attempt 1 of `scaffold`, whose Pod has claimed it.

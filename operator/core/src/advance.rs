@@ -51,6 +51,7 @@ pub(crate) fn advance(observation: &Observation, run: &Run, settings: &Settings)
     if !draft.plan.actions.is_empty() {
         return draft.plan;
     }
+    draft.note_models();
     draft.go_on();
     draft.finish()
 }

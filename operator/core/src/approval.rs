@@ -170,6 +170,7 @@ impl Draft<'_> {
                     .filter_map(|stage| stage.usage)
                     .fold(0, |sum: u64, usage| sum.saturating_add(usage.cpu_millis))
                     .min(limit::COUNT),
+                cost: self.status.cost.clone(),
             },
             self_approval: wanted.self_approval,
             requested_by: spec.requested_by.clone().unwrap_or_default(),

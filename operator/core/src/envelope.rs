@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stagecraft_api::attempt::AttemptKey;
+use stagecraft_api::budget::Budgets;
 use stagecraft_api::digest::Digest;
 use stagecraft_api::envelope::{Context, InputFile, TaskEnvelope, WorkflowRef};
 use stagecraft_api::moment::Moment;
@@ -55,6 +56,12 @@ pub fn envelope(
         workspace_access: stage.agent.workspace,
         inputs,
         missing_inputs,
+        run: status.map_or(0, |status| status.run),
+        budgets: Budgets {
+            stage: stage.budget,
+            workflow: run.budget,
+        },
+        model: run.model.clone(),
         payload: payload(stage),
         command: stage.agent.command.clone(),
         outputs_schema: stage.agent.outputs_schema.clone(),

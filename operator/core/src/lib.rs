@@ -3,7 +3,7 @@
 //! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
 //! shell saw; [`mod@plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`mod@judge`] for one attempt,
 //! [`outcome`] and `gate` for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
-//! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), [`approval`] what a person decides, `repair` what goes back, `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over, `bounds` what a status can hold. [`summary`] is what people read, [`envelope`] the task that an
+//! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), [`approval`] what a person decides, `repair` what goes back, `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over, `bounds` what a status can hold. `spending` what models took, [`provider`] how those who offer them do, [`summary`] what people read, [`envelope`] the task that an
 //! attempt is given.
 
 mod accept;
@@ -25,6 +25,7 @@ pub mod outcome;
 mod parameters;
 pub mod plan;
 pub mod post_mortem;
+pub mod provider;
 mod put_away;
 mod reference;
 mod repair;
@@ -33,6 +34,7 @@ pub mod retry;
 mod schema;
 pub mod settings;
 mod size;
+mod spending;
 pub mod start;
 mod stop;
 pub mod summary;

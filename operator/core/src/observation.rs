@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use stagecraft_api::attempt::AttemptKey;
+use stagecraft_api::budget::ModelUsage;
 use stagecraft_api::moment::Moment;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::run::Run;
@@ -11,6 +12,7 @@ use stagecraft_api::workflow::WorkflowSpec;
 
 use crate::admit::Admission;
 use crate::approval::ApprovalEvidence;
+use crate::provider::Trouble;
 use crate::resolve::Catalog;
 
 /// Everything that the planner looks at for one Workflow.
@@ -32,6 +34,10 @@ pub struct Observation {
     pub approvals: BTreeMap<String, ApprovalEvidence>,
     /// What was decided about its ready stages.
     pub admission: Admission,
+    /// What its calls of models took so far; none where there are no models, or nobody could be asked.
+    pub used: Option<Vec<ModelUsage>>,
+    /// Why its model provider cannot be called now; none where it can, or has none.
+    pub model_trouble: Option<Trouble>,
     /// A newer Workflow of the same key that takes its place, by name.
     pub superseded_by: Option<String>,
 }

@@ -42,7 +42,9 @@ fn ended_by_kubernetes(reason: &str) -> StructuredError {
             Category::Resource,
             format!("the agent used more disk than its limit: {reason}"),
         )
-        .suggest("raise ephemeral-storage in spec.resources.limits of the Agent, or make the task smaller");
+        .suggest(
+            "raise resources.limits.ephemeral-storage of the stage or its Agent, or make the task smaller",
+        );
     }
     StructuredError::new(
         "PodLost",
@@ -64,7 +66,7 @@ fn container_end(end: &ContainerEnd) -> StructuredError {
             Category::Resource,
             "the agent's container used more memory than its limit and was killed",
         )
-        .suggest("raise spec.resources.limits.memory of the Agent, or make the task smaller"),
+        .suggest("raise resources.limits.memory of the stage or its Agent, or make the task smaller"),
         "ContainerCannotRun" | "StartError" => StructuredError::new(
             "ContainerCannotRun",
             Category::Configuration,
@@ -79,7 +81,7 @@ fn container_end(end: &ContainerEnd) -> StructuredError {
                 exit_code - 128
             ),
         )
-        .suggest("nothing, if it happens once; if it goes on, raise spec.resources.limits.memory of the Agent: a container runtime may miss that it was memory that ran out"),
+        .suggest("nothing, if it happens once; if it goes on, raise resources.limits.memory of the stage or its Agent: a container runtime may miss that it was memory that ran out"),
         _ => StructuredError::new(
             "AgentContainerEnded",
             Category::Execution,

@@ -7,9 +7,10 @@ use serde_json::Value;
 use stagecraft_api::agent::{AgentSpec, Requirement};
 use stagecraft_api::gate::Gate;
 use stagecraft_api::limit;
+use stagecraft_api::provider::{ModelProviderSpec, ProviderKind};
 use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::WorkflowTemplateSpec;
-use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
+use stagecraft_api::workflow::{ModelChoice, StageOverride, WorkflowSpec};
 
 use crate::graph::{Node, check_approvals, check_graph, check_inputs, check_repairs, nodes};
 use crate::parameters::{check_references, check_when, resolve_parameters};
@@ -26,6 +27,8 @@ pub struct Catalog {
     pub agents: BTreeMap<String, AgentSpec>,
     /// Names of those of the Agents that the Workflow's namespace has itself.
     pub own_agents: BTreeSet<String>,
+    /// Model providers of the Workflow's own namespace.
+    pub providers: BTreeMap<String, ModelProviderSpec>,
     /// Whether `registry.host` is set.
     pub registry: bool,
 }
@@ -86,6 +89,7 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
             "there is no run yet to follow upon; set it once the Workflow has ended",
         ));
     }
+    check_model(spec.model.as_ref(), catalog, &mut violations);
     let found = find_template(spec, catalog, &mut violations);
     let resolved = found.as_ref().map(|(_, template)| {
         let nodes = nodes(template);
@@ -111,6 +115,8 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
             },
             priority: spec.priority,
             deadline_seconds: spec.deadline_seconds,
+            model: spec.model.clone(),
+            budget: spec.budget,
             parameters,
             stages,
         });
@@ -187,6 +193,39 @@ fn find_template<'a>(
     template.map(|template| (name.as_str(), template))
 }
 
+/// The provider is there, calls models, and allows the one that is wanted.
+fn check_model(choice: Option<&ModelChoice>, catalog: &Catalog, violations: &mut Vec<Violation>) {
+    let Some(ModelChoice { provider, model }) = choice else {
+        return;
+    };
+    let Some(found) = catalog.providers.get(provider) else {
+        let none = "there is none in this namespace; create a ModelProvider of that name";
+        let remedy = choices(catalog.providers.keys(), none);
+        let remedy = format!("no such ModelProvider in this namespace; {remedy}");
+        violations.push(violation("spec.model.provider", provider, remedy));
+        return;
+    };
+    if found.provider == ProviderKind::Builtin {
+        let remedy = "the built-in provider calls no model; name another, or remove spec.model";
+        violations.push(violation("spec.model.provider", provider, remedy));
+        return;
+    }
+    let own = found.model.iter();
+    let allowed: Vec<&String> = found.allowed_models.iter().chain(own).collect();
+    if let Some(model) = model
+        && !allowed.contains(&model)
+    {
+        let remedy = format!(
+            "ModelProvider {provider} does not allow it; {}",
+            choices(
+                allowed.into_iter(),
+                "add it to spec.allowedModels of the ModelProvider"
+            )
+        );
+        violations.push(violation("spec.model.model", model, remedy));
+    }
+}
+
 fn check_overrides(overrides: &[StageOverride], nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
     let mut seen = BTreeSet::new();
     for (index, stage) in overrides.iter().enumerate() {
@@ -227,7 +266,7 @@ fn resolve_stages(
             .enumerate()
             .find(|(_, change)| change.name == node.stage.name);
         check_when(node, nodes, template, violations);
-        let resolved = resolve_stage(node, change, catalog, violations);
+        let resolved = resolve_stage(node, change, spec.model.is_some(), catalog, violations);
         if let Some((mut stage, agent)) = resolved {
             let refers = check_references(&stage.payload, node, nodes, template, violations);
             if refers {
@@ -244,6 +283,7 @@ fn resolve_stages(
 fn resolve_stage<'a>(
     node: &Node<'_>,
     change: Option<(usize, &StageOverride)>,
+    has_model: bool,
     catalog: &'a Catalog,
     violations: &mut Vec<Violation>,
 ) -> Option<(RunStage, &'a AgentSpec)> {
@@ -267,6 +307,13 @@ fn resolve_stage<'a>(
             agent_name,
             "this agent pushes images and the installation names no registry; set the chart's value registry.host to one \
              that the nodes can pull from",
+        ));
+    }
+    if agent.requires.contains(&Requirement::Model) && !has_model {
+        violations.push(violation(
+            &field,
+            agent_name,
+            "this agent calls models; set spec.model.provider to a ModelProvider of the Workflow's namespace",
         ));
     }
     if !agent.permissions.is_empty() && catalog.own_agents.contains(agent_name) {
@@ -294,6 +341,11 @@ fn resolve_stage<'a>(
             .and_then(|(_, change)| change.payload.clone())
             .unwrap_or_default(),
     );
+    let resources = change
+        .map(|(_, change)| change.resources.clone())
+        .unwrap_or_default()
+        .or(&stage.resources)
+        .or(&agent.resources);
     let resolved = RunStage {
         name: stage.name.clone(),
         needs: node.needs.clone(),
@@ -311,12 +363,19 @@ fn resolve_stage<'a>(
             .map(|(_, change)| change.retry_policy.clone())
             .unwrap_or_default()
             .or(&stage.retry_policy),
+        budget: change
+            .map(|(_, change)| change.budget)
+            .unwrap_or_default()
+            .or(stage.budget),
         payload,
         payload_schema: None,
         gates,
         repair: stage.repair.clone(),
         inputs: stage.inputs.clone(),
-        agent: run_agent(agent_name, agent, catalog.own_agents.contains(agent_name)),
+        agent: RunAgent {
+            resources,
+            ..run_agent(agent_name, agent, catalog.own_agents.contains(agent_name))
+        },
     };
     Some((resolved, agent))
 }
@@ -359,7 +418,7 @@ fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
         resources,
         payload_schema: _,
         outputs_schema,
-        requires: _,
+        requires,
         workspace,
         permissions,
         max_running,
@@ -374,6 +433,7 @@ fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
         outputs_schema,
         workspace,
         permissions,
+        needs_model: requires.contains(&Requirement::Model),
         own,
         max_running,
     }

@@ -60,6 +60,9 @@ impl Draft<'_> {
             if self.ask_leave(stage) == Leave::Wait {
                 continue;
             }
+            if self.awaits_model(stage) {
+                continue;
+            }
             let Some(candidate) = self.candidate(&name) else {
                 self.license(&name);
                 continue;
@@ -304,6 +307,28 @@ impl Draft<'_> {
                 limit::MESSAGE_BYTES,
             );
         }
+    }
+
+    /// No Pod is begun for a provider that cannot be called.
+    fn awaits_model(&mut self, run: &RunStage) -> bool {
+        let trouble = self.observation.model_trouble.as_ref();
+        let Some(trouble) = trouble.filter(|_| run.agent.needs_model) else {
+            return false;
+        };
+        let provider = self
+            .run
+            .model
+            .as_ref()
+            .map_or("", |model| model.provider.as_str());
+        let message = format!("ready; waits for ModelProvider {provider}: {}", trouble.message);
+        self.reasons.insert(run.name.clone(), Reason::ModelProvider);
+        if let Some(until) = trouble.until {
+            self.plan.wake(until);
+        }
+        if let Some(stage) = self.stage_mut(&run.name) {
+            stage.message = truncate(&message, limit::MESSAGE_BYTES);
+        }
+        true
     }
 
     fn suspend(&mut self, name: &str) {

@@ -125,7 +125,7 @@ pub fn accept(status: &mut WorkflowStatus, problems: Option<&str>, generation: i
     }
 }
 
-/// Sets a condition; its transition time moves only when its status does.
+/// Sets a condition of a Workflow.
 pub fn set(
     status: &mut WorkflowStatus,
     type_: &str,
@@ -134,10 +134,29 @@ pub fn set(
     message: &str,
     now: Moment,
 ) {
-    let before = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_);
+    let generation = status.observed_generation;
+    set_condition(
+        &mut status.conditions,
+        generation,
+        type_,
+        value,
+        reason.as_str(),
+        message,
+        now,
+    );
+}
+
+/// Sets a condition; its transition time moves only when its status does.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    observed_generation: Option<i64>,
+    type_: &str,
+    value: &str,
+    reason: &str,
+    message: &str,
+    now: Moment,
+) {
+    let before = conditions.iter().find(|condition| condition.type_ == type_);
     let last_transition_time = match before {
         Some(before) if before.status == value => before.last_transition_time.clone(),
         _ => Time(whole_second(now)),
@@ -145,18 +164,14 @@ pub fn set(
     let condition = Condition {
         type_: type_.to_owned(),
         status: value.to_owned(),
-        reason: reason.as_str().to_owned(),
+        reason: reason.to_owned(),
         message: truncate(message, limit::CONDITION_BYTES),
-        observed_generation: status.observed_generation,
+        observed_generation,
         last_transition_time,
     };
-    match status
-        .conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == type_)
-    {
+    match conditions.iter_mut().find(|condition| condition.type_ == type_) {
         Some(place) => *place = condition,
-        None => status.conditions.push(condition),
+        None => conditions.push(condition),
     }
 }
 

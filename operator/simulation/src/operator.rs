@@ -10,6 +10,7 @@ use stagecraft_operator::clock::Clock;
 use stagecraft_operator::job::PodSettings;
 use stagecraft_operator::lead::{Outside, Release, lead};
 use stagecraft_operator::metrics::Metrics;
+use stagecraft_operator::permissions::ModelKeys;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{ApiLink, GatewayLink, Process, RedisConnections};
@@ -86,6 +87,11 @@ async fn run(process: Arc<Process>, settings: Settings) -> anyhow::Result<()> {
         identity: process.name.replace([' ', '.'], "-"),
         toolchain_image: "toolchain:1".to_owned(),
         deployer_cluster_role: "deployer".to_owned(),
+        model_keys: ModelKeys {
+            cluster_role: "model-keys".to_owned(),
+            service_account: "gateway".to_owned(),
+            namespace: RELEASE.to_owned(),
+        },
         concurrency: 8,
         pod: PodSettings {
             runner_image: "runner:1".to_owned(),

@@ -55,6 +55,7 @@ fn agent() -> RunAgent {
         workspace: WorkspaceAccess::Write,
         permissions: Vec::new(),
         own: false,
+        needs_model: false,
         max_running: None,
     }
 }

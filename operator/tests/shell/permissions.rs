@@ -9,7 +9,9 @@ use axum::http::{Request, Response};
 use kube::Client;
 use kube::client::Body as ClientBody;
 use serde_json::{Value, json};
-use stagecraft_operator::permissions::{self, PermissionError, ensure};
+use stagecraft_operator::permissions::{
+    self, ModelKeys, PermissionError, ensure_deployer, ensure_model_keys,
+};
 
 use crate::job::workflow;
 
@@ -112,7 +114,9 @@ fn failure(code: u16, reason: &str) -> Response<Body> {
 #[tokio::test]
 async fn the_account_is_the_workflows_and_may_what_the_cluster_role_says() {
     let server = Arc::new(Server::default());
-    ensure(&server.client(), &workflow(), ROLE).await.unwrap();
+    ensure_deployer(&server.client(), &workflow(), ROLE)
+        .await
+        .unwrap();
     let (account, binding) = (server.object("serviceaccounts"), server.object("rolebindings"));
     for object in [&account, &binding] {
         let metadata = &object["metadata"];
@@ -140,12 +144,16 @@ async fn the_account_is_the_workflows_and_may_what_the_cluster_role_says() {
 #[tokio::test]
 async fn what_is_there_already_is_left_alone() {
     let server = Arc::new(Server::default());
-    ensure(&server.client(), &workflow(), ROLE).await.unwrap();
+    ensure_deployer(&server.client(), &workflow(), ROLE)
+        .await
+        .unwrap();
     server.change("serviceaccounts", |account| {
         account["imagePullSecrets"] = json!([{"name": "theirs"}]);
     });
     server.calls();
-    ensure(&server.client(), &workflow(), ROLE).await.unwrap();
+    ensure_deployer(&server.client(), &workflow(), ROLE)
+        .await
+        .unwrap();
     let calls = server.calls();
     assert!(calls.iter().all(|call| !call.starts_with("DELETE")), "{calls:?}");
     assert_eq!(
@@ -157,10 +165,12 @@ async fn what_is_there_already_is_left_alone() {
 #[tokio::test]
 async fn a_binding_to_the_role_of_an_earlier_release_is_made_anew() {
     let server = Arc::new(Server::default());
-    ensure(&server.client(), &workflow(), "another-release")
+    ensure_deployer(&server.client(), &workflow(), "another-release")
         .await
         .unwrap();
-    ensure(&server.client(), &workflow(), ROLE).await.unwrap();
+    ensure_deployer(&server.client(), &workflow(), ROLE)
+        .await
+        .unwrap();
     assert_eq!(server.object("rolebindings")["roleRef"]["name"], ROLE);
 }
 
@@ -168,12 +178,16 @@ async fn a_binding_to_the_role_of_an_earlier_release_is_made_anew() {
 async fn what_belongs_to_somebody_else_is_not_touched_and_named() {
     for plural in ["serviceaccounts", "rolebindings"] {
         let server = Arc::new(Server::default());
-        ensure(&server.client(), &workflow(), ROLE).await.unwrap();
+        ensure_deployer(&server.client(), &workflow(), ROLE)
+            .await
+            .unwrap();
         server.change(plural, |object| {
             object["metadata"]["ownerReferences"] = json!([]);
         });
         let before = server.object(plural);
-        let error = ensure(&server.client(), &workflow(), ROLE).await.unwrap_err();
+        let error = ensure_deployer(&server.client(), &workflow(), ROLE)
+            .await
+            .unwrap_err();
         assert!(matches!(error, PermissionError::Foreign { .. }), "{error:?}");
         let reason = error.refusal().unwrap();
         assert!(reason.contains(NAME) && reason.contains("delete it"), "{reason}");
@@ -188,9 +202,46 @@ async fn only_a_definite_answer_is_a_refusal() {
             refuse: Some(code),
             ..Server::default()
         });
-        let error = ensure(&server.client(), &workflow(), ROLE).await.unwrap_err();
+        let error = ensure_deployer(&server.client(), &workflow(), ROLE)
+            .await
+            .unwrap_err();
         assert_eq!(error.refusal().is_some(), definite, "{code}: {error:?}");
     }
+}
+
+#[tokio::test]
+async fn the_gateway_may_read_keys_where_a_workflow_names_a_provider() {
+    let server = Arc::new(Server::default());
+    let keys = ModelKeys {
+        cluster_role: "release-model-keys".to_owned(),
+        service_account: "release-gateway".to_owned(),
+        namespace: "release".to_owned(),
+    };
+    for _ in 0..2 {
+        ensure_model_keys(&server.client(), &workflow(), &keys)
+            .await
+            .unwrap();
+    }
+    let binding = server.object("rolebindings");
+    assert!(
+        binding["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("flow-models-")
+    );
+    assert_eq!(binding["metadata"]["namespace"], "here");
+    assert_eq!(binding["metadata"]["ownerReferences"][0]["kind"], "Workflow");
+    assert_eq!(binding["roleRef"]["name"], "release-model-keys");
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": "release-gateway", "namespace": "release"}])
+    );
+    assert!(
+        server
+            .calls()
+            .iter()
+            .all(|call| !call.contains("serviceaccounts"))
+    );
 }
 
 #[test]

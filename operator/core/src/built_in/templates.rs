@@ -1,6 +1,8 @@
 //! The built-in templates: `echo`, and one for each kind of work.
 
 use serde_json::{Map, Value, json};
+use stagecraft_api::agent::AgentResources;
+use stagecraft_api::budget::Budget;
 use stagecraft_api::failure::RetryPolicy;
 use stagecraft_api::gate::{Gate, GateSeverity, Operator};
 use stagecraft_api::payload::WorkKind;
@@ -167,6 +169,8 @@ fn stage(name: &str, agent: &str, phase: WorkflowPhase) -> StageSpec {
         timeout_seconds: 600,
         retries: 3,
         retry_policy: RetryPolicy::default(),
+        resources: AgentResources::default(),
+        budget: Budget::default(),
         payload: Map::new(),
         gates: Vec::new(),
         repair: None,

@@ -232,6 +232,8 @@ fn a_new_run_of_many_stages_is_told_within_the_bound_of_an_event() {
         }],
         approvals: std::collections::BTreeMap::new(),
         admission: stagecraft_core::admit::Admission::Unasked,
+        used: None,
+        model_trouble: None,
         superseded_by: None,
     };
     let planned = plan(&observation, &Settings::default());

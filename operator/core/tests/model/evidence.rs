@@ -52,6 +52,7 @@ impl Fixed {
             generation: 1,
         };
         let catalog = Catalog {
+            providers: BTreeMap::new(),
             types: BTreeMap::new(),
             templates: BTreeMap::new(),
             agents: BTreeMap::from([(
@@ -79,6 +80,8 @@ impl Fixed {
             announced: Vec::new(),
             approvals: BTreeMap::new(),
             admission: Admission::Unasked,
+            used: None,
+            model_trouble: None,
             superseded_by: None,
         };
         let stored = plan(&request, &settings)
@@ -187,6 +190,8 @@ impl Fixed {
             announced: operator.announced.iter().map(|key| self.attempt(*key)).collect(),
             approvals: BTreeMap::new(),
             admission: Admission::Unasked,
+            used: None,
+            model_trouble: None,
             superseded_by: None,
             status,
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stagecraft_api::approval::{ApprovalSpec, Decision, Verdict};
+use stagecraft_api::budget::{Amount, ModelUsage};
 use stagecraft_api::condition::PROGRESSING;
 use stagecraft_api::error::Category;
 use stagecraft_api::result::Outcome;
@@ -93,6 +94,13 @@ fn whoever_decides_sees_what_the_commit_changes() {
 #[test]
 fn a_stage_asks_once_and_starts_when_it_is_approved() {
     let mut scene = made(&json!({"question": "Ship it?", "expiresSeconds": 100}));
+    scene.observation.used = Some(vec![ModelUsage {
+        amount: Amount {
+            cost: 4_200,
+            ..Amount::default()
+        },
+        ..ModelUsage::default()
+    }]);
     let plan = scene.act();
     assert_eq!(actions(&plan), ["store", "ask about ship", "acknowledge make 1"]);
     let (name, request) = asked(&plan);
@@ -103,6 +111,7 @@ fn a_stage_asks_once_and_starts_when_it_is_approved() {
     assert_eq!(request.question, "Ship it?");
     assert!(request.subject.summary.starts_with("make: did it"), "{request:?}");
     assert!(request.subject.plan.contains("worker"), "{request:?}");
+    assert_eq!(request.subject.cost, "0.0042");
     let status = &scene.observation.status;
     assert_eq!(status.phase, WorkflowPhase::AwaitingApproval);
     assert!(status.message.contains(&name), "{}", status.message);

@@ -63,6 +63,7 @@ pub fn worker() -> AgentSpec {
 
 pub fn catalog(text: &str) -> Catalog {
     Catalog {
+        providers: BTreeMap::new(),
         types: BTreeMap::new(),
         templates: BTreeMap::from([("mine".to_owned(), template(text))]),
         agents: BTreeMap::from([("worker".to_owned(), worker())]),
@@ -119,6 +120,8 @@ impl Scene {
                 announced: Vec::new(),
                 approvals: BTreeMap::new(),
                 admission: Admission::Unasked,
+                used: None,
+                model_trouble: None,
                 superseded_by: None,
             },
             others: 0,

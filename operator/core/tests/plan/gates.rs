@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use stagecraft_api::agent::Permission;
 use stagecraft_api::digest::Digest;
 use stagecraft_api::result::Outcome;
-use stagecraft_api::status::{Artifact, StagePhase, Usage, WorkflowPhase};
+use stagecraft_api::status::{Artifact, StagePhase, WorkflowPhase};
 use stagecraft_api::template::StageInput;
-use stagecraft_core::observation::ResultEvidence;
 use stagecraft_core::resolve::{Refusal, resolve};
 
 use crate::fixture::{Scene, catalog, object, spec, started};
@@ -178,22 +177,4 @@ fn permissions_are_for_agents_of_the_release() {
         panic!("it was accepted")
     };
     assert!(found[0].remedy.contains("permissions"), "{found:?}");
-}
-
-#[test]
-fn what_an_attempt_took_stands_in_the_status_however_it_ended() {
-    for outcome in [measured(&[("lintErrors", 0.0)]), measured(&[("lintErrors", 1.0)])] {
-        let mut scene = gated();
-        let usage = Usage {
-            cpu_millis: 1_500,
-            peak_memory_bytes: 64 << 20,
-        };
-        scene.result("a", outcome);
-        let evidence = scene.observation.attempts.get_mut("a").unwrap();
-        if let ResultEvidence::Some(result) = &mut evidence.result {
-            result.usage = Some(usage);
-        }
-        scene.act();
-        assert_eq!(scene.stage("a").usage, Some(usage));
-    }
 }

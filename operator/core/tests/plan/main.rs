@@ -15,6 +15,7 @@ mod judge;
 mod outcome;
 mod owner;
 mod plan;
+mod providers;
 mod repair;
 mod resolve;
 mod size;

@@ -226,6 +226,113 @@ fn an_agent_that_pushes_images_needs_a_registry() {
 }
 
 #[test]
+fn an_agent_that_calls_models_needs_a_provider() {
+    let mut catalog = catalog("a");
+    catalog.agents.get_mut("worker").unwrap().requires = vec![Requirement::Model];
+    check(
+        &spec(),
+        &catalog,
+        &[(
+            "template.spec.stages[name=a].agent",
+            "worker",
+            "set spec.model.provider",
+        )],
+    );
+    let provider = json!({"provider": "openai", "model": "small"});
+    catalog
+        .providers
+        .insert("ours".to_owned(), serde_json::from_value(provider).unwrap());
+    let with = spec_with(json!({"model": {"provider": "ours"}}));
+    assert!(resolve("flow", &with, &catalog).is_ok());
+}
+
+#[test]
+fn a_model_is_one_that_a_provider_of_the_namespace_allows() {
+    let mut catalog = catalog("a");
+    let asked = |model: Value| spec_with(json!({"model": model}));
+    let none = "there is none in this namespace; create a ModelProvider of that name";
+    check(
+        &asked(json!({"provider": "ours"})),
+        &catalog,
+        &[("spec.model.provider", "ours", none)],
+    );
+    for (name, provider) in [
+        ("plain", json!({"provider": "builtin"})),
+        (
+            "ours",
+            json!({"provider": "anthropic", "model": "small", "allowedModels": ["small", "large"]}),
+        ),
+    ] {
+        let provider = serde_json::from_value(provider).unwrap();
+        catalog.providers.insert(name.to_owned(), provider);
+    }
+    check(
+        &asked(json!({"provider": "theirs"})),
+        &catalog,
+        &[("spec.model.provider", "theirs", "choose one of: ours, plain")],
+    );
+    check(
+        &asked(json!({"provider": "plain"})),
+        &catalog,
+        &[("spec.model.provider", "plain", "calls no model")],
+    );
+    check(
+        &asked(json!({"provider": "ours", "model": "huge"})),
+        &catalog,
+        &[(
+            "spec.model.model",
+            "huge",
+            "does not allow it; choose one of: small, large",
+        )],
+    );
+    for model in [
+        json!({"provider": "ours"}),
+        json!({"provider": "ours", "model": "large"}),
+    ] {
+        let run = resolve("flow", &asked(model.clone()), &catalog).unwrap();
+        assert_eq!(serde_json::to_value(run.model).unwrap(), model);
+    }
+}
+
+#[test]
+fn resources_are_the_workflows_laid_over_the_templates_and_the_agents() {
+    let mut catalog = catalog("a");
+    let agent = catalog.agents.get_mut("worker").unwrap();
+    agent.resources =
+        serde_json::from_value(json!({"limits": {"memory": "1Gi", "cpu": "1", "ephemeral-storage": "1Gi"}}))
+            .unwrap();
+    let template = catalog.templates.get_mut("mine").unwrap();
+    template.stages[0].resources =
+        serde_json::from_value(json!({"limits": {"memory": "2Gi", "cpu": "2"}})).unwrap();
+    let spec = spec_with(json!({
+        "stages": [{"name": "a", "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "4Gi"}}}],
+    }));
+    let run = resolve("flow", &spec, &catalog).unwrap();
+    assert_eq!(
+        serde_json::to_value(&run.stage("a").unwrap().agent.resources).unwrap(),
+        json!({
+            "requests": {"cpu": "500m"},
+            "limits": {"memory": "4Gi", "cpu": "2", "ephemeral-storage": "1Gi"},
+        })
+    );
+}
+
+#[test]
+fn budgets_of_stages_are_the_workflows_laid_over_the_templates() {
+    let mut catalog = catalog("a");
+    let template = catalog.templates.get_mut("mine").unwrap();
+    template.stages[0].budget = serde_json::from_value(json!({"tokens": 10, "calls": 3})).unwrap();
+    let spec = spec_with(json!({
+        "budget": {"cost": 5_000_000},
+        "stages": [{"name": "a", "budget": {"tokens": 20}}],
+    }));
+    let run = resolve("flow", &spec, &catalog).unwrap();
+    assert_eq!(run.budget.cost, Some(5_000_000));
+    let stage = run.stage("a").unwrap().budget;
+    assert_eq!((stage.tokens, stage.calls, stage.cost), (Some(20), Some(3), None));
+}
+
+#[test]
 fn a_graph_that_cannot_end_is_refused() {
     let cycle = "these stages wait for each other in a cycle";
     for (text, stages) in [

@@ -203,6 +203,8 @@ impl Operator {
             announced: self.announced.keys().cloned().collect(),
             approvals: BTreeMap::new(),
             admission: Admission::Unasked,
+            used: None,
+            model_trouble: None,
             superseded_by: None,
         }
     }

@@ -103,6 +103,7 @@ impl World {
             Vec::new()
         };
         let catalog = Catalog {
+            providers: BTreeMap::new(),
             types: BTreeMap::new(),
             templates: BTreeMap::from([(
                 "graph".to_owned(),

@@ -2,6 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use stagecraft_api::AttemptKey;
+use stagecraft_api::budget::{Amount, ModelUsage};
+use stagecraft_api::protocol::ProviderReport;
+use stagecraft_api::provider::BreakerState;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_operator::gateway::{Answer, Gateway, GatewayError};
 
@@ -30,6 +33,23 @@ impl GatewayLink {
 impl Gateway for GatewayLink {
     fn result<'a>(&'a self, key: &'a AttemptKey) -> Answer<'a, Option<AttemptResult>> {
         Box::pin(self.ask(|| self.0.world.store.result(key)))
+    }
+
+    /// Nothing in the simulation calls a model.
+    fn usage<'a>(&'a self, _: &'a str) -> Answer<'a, Vec<ModelUsage>> {
+        Box::pin(self.ask(Vec::new))
+    }
+
+    fn provider<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, ProviderReport> {
+        Box::pin(self.ask(|| ProviderReport {
+            unusable: None,
+            unreachable: None,
+            breaker: BreakerState::Closed,
+            open_until: None,
+            last_hour: Amount::default(),
+            day_used_up: None,
+            day_ends: self.0.world.now().plus_seconds(86_400),
+        }))
     }
 
     fn stored_workflows(&self) -> Answer<'_, Vec<String>> {

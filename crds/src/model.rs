@@ -1,0 +1,110 @@
+//! What agents and providers of models speak, and how errors of Stagecraft's own look in it.
+
+use serde_json::{Value, json};
+
+/// Header of the gateway's answers with the code of a problem of its own, by which the runner tells it from one of the provider.
+pub const PROBLEM_HEADER: &str = "x-stagecraft-problem";
+/// Code of a call that was not made because a budget is used up.
+pub const BUDGET_EXHAUSTED: &str = "budget_exhausted";
+
+/// What an agent speaks, and a provider understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Anthropic,
+    Openai,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::Openai => "openai",
+        }
+    }
+
+    /// The body of an error that the gateway itself makes.
+    pub fn error(self, problem: &Problem) -> Value {
+        let Problem { kind, code, message } = problem;
+        match self {
+            Self::Anthropic => {
+                json!({"type": "error", "error": {"type": kind.anthropic(), "message": message}})
+            }
+            Self::Openai => json!({"error": {
+                "message": message, "type": kind.openai(), "param": null, "code": code,
+            }}),
+        }
+    }
+}
+
+/// What is wrong, for an SDK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: ProblemKind,
+    /// Stable identifier.
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// By these the SDKs choose the class of the exception, beside the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// 400
+    Request,
+    /// 403
+    Permission,
+    /// 404
+    NotFound,
+    /// 402
+    Budget,
+    /// 429
+    Limit,
+    /// 500, 502, 503
+    Server,
+}
+
+impl ProblemKind {
+    fn anthropic(self) -> &'static str {
+        match self {
+            Self::Request => "invalid_request_error",
+            Self::Permission => "permission_error",
+            Self::NotFound => "not_found_error",
+            Self::Budget => "billing_error",
+            Self::Limit => "rate_limit_error",
+            Self::Server => "api_error",
+        }
+    }
+
+    fn openai(self) -> &'static str {
+        match self {
+            Self::Request | Self::NotFound => "invalid_request_error",
+            Self::Permission => "permission_error",
+            Self::Budget => "insufficient_quota",
+            Self::Limit => "rate_limit_error",
+            Self::Server => "server_error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{BUDGET_EXHAUSTED, Problem, ProblemKind, Protocol};
+
+    #[test]
+    fn errors_look_like_those_of_the_provider() {
+        let problem = Problem {
+            kind: ProblemKind::Budget,
+            code: BUDGET_EXHAUSTED,
+            message: "it is used up".to_owned(),
+        };
+        assert_eq!(
+            Protocol::Anthropic.error(&problem),
+            json!({"type": "error", "error": {"type": "billing_error", "message": "it is used up"}})
+        );
+        assert_eq!(
+            Protocol::Openai.error(&problem)["error"]["code"],
+            json!("budget_exhausted")
+        );
+    }
+}

@@ -1,0 +1,23 @@
+//! Calls of models: the gateway picks the provider of the Workflow, adds its key, and passes the answer on as it comes.
+//!
+//! Reading order: [`relay`] is the course of a call, with [`request`], [`provider`], [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
+//! [`retry`]) and [`course`] (the answer, by [`sse`] and [`usage`]) as its steps; [`denied`] is what ends it before. [`report`] is what the operator is told.
+
+pub mod breaker;
+pub mod course;
+pub mod denied;
+pub mod health;
+pub mod ledger;
+pub mod ledgers;
+pub mod models;
+pub mod provider;
+pub mod relay;
+pub mod report;
+pub mod request;
+pub mod retry;
+pub mod shared;
+pub mod sse;
+pub mod upstream;
+pub mod usage;
+
+pub use models::Models;

@@ -1,0 +1,292 @@
+//! What of a request for a model the gateway has to know.
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use stagecraft_api::model::Protocol;
+
+/// What is asked for. Everything else that the providers offer is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST v1/messages`.
+    Messages,
+    /// `POST v1/messages/count_tokens`: free of charge.
+    CountTokens,
+    /// `POST v1/chat/completions`.
+    ChatCompletions,
+    /// `POST v1/responses`.
+    Responses,
+    /// `GET v1/models`: free of charge.
+    Models,
+}
+
+impl Operation {
+    /// The operation of a method and a path below the protocol's base.
+    pub fn of(protocol: Protocol, method: &str, path: &str) -> Option<Self> {
+        match (protocol, method, path.trim_matches('/')) {
+            (Protocol::Anthropic, "POST", "v1/messages") => Some(Self::Messages),
+            (Protocol::Anthropic, "POST", "v1/messages/count_tokens") => Some(Self::CountTokens),
+            (Protocol::Openai, "POST", "v1/chat/completions") => Some(Self::ChatCompletions),
+            (Protocol::Openai, "POST", "v1/responses") => Some(Self::Responses),
+            (_, "GET", "v1/models") => Some(Self::Models),
+            _ => None,
+        }
+    }
+
+    /// Path below the provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Messages => "v1/messages",
+            Self::CountTokens => "v1/messages/count_tokens",
+            Self::ChatCompletions => "v1/chat/completions",
+            Self::Responses => "v1/responses",
+            Self::Models => "v1/models",
+        }
+    }
+
+    /// Whether tokens are used, and paid.
+    pub fn is_charged(self) -> bool {
+        matches!(self, Self::Messages | Self::ChatCompletions | Self::Responses)
+    }
+}
+
+/// A request for a model, taken apart as far as need be. Fields keep their order and their bytes, on which the provider's prompt cache
+/// depends.
+#[derive(Debug)]
+pub struct Prompt {
+    fields: Fields,
+    pub model: String,
+    pub is_streamed: bool,
+    /// Most tokens that it may write, where it says so.
+    pub max_output: Option<u64>,
+}
+
+/// What of a request is read.
+#[derive(Deserialize)]
+struct Peek {
+    #[serde(default)]
+    model: String,
+    stream: Option<bool>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+}
+
+impl Prompt {
+    /// The error says what is wrong with the body.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        let wrong = |error: serde_json::Error| format!("the body is not a request for a model: {error}");
+        let Peek {
+            model,
+            stream,
+            max_tokens,
+            max_completion_tokens,
+            max_output_tokens,
+        } = serde_json::from_slice(body).map_err(wrong)?;
+        Ok(Self {
+            fields: serde_json::from_slice(body).map_err(wrong)?,
+            model,
+            is_streamed: stream.unwrap_or(false),
+            max_output: max_completion_tokens.or(max_output_tokens).or(max_tokens),
+        })
+    }
+
+    /// Asks for another model.
+    pub fn set_model(&mut self, model: &str) {
+        model.clone_into(&mut self.model);
+        self.fields.set("model", &json!(model));
+    }
+
+    /// Asks a stream of Chat Completions to report its usage, which it does on request alone. True when the agent had not asked for
+    /// that: then the report is not its own.
+    pub fn ask_for_usage(&mut self) -> bool {
+        #[derive(Default, Deserialize)]
+        struct Options {
+            include_usage: Option<bool>,
+        }
+        let options = self.fields.get("stream_options");
+        let own: Options = options
+            .and_then(|options| serde_json::from_str(options.get()).ok())
+            .unwrap_or_default();
+        if own.include_usage == Some(true) {
+            return false;
+        }
+        let mut options: Value = options
+            .and_then(|options| serde_json::from_str(options.get()).ok())
+            .unwrap_or_default();
+        if let Some(options) = options.as_object_mut() {
+            options.insert("include_usage".to_owned(), Value::Bool(true));
+        } else {
+            options = json!({"include_usage": true});
+        }
+        self.fields.set("stream_options", &options);
+        true
+    }
+
+    /// The request as it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.fields).unwrap_or_default()
+    }
+}
+
+/// The fields of a JSON object as they came.
+#[derive(Debug)]
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl Fields {
+    fn get(&self, name: &str) -> Option<&RawValue> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    fn set(&mut self, name: &str, value: &Value) {
+        let Ok(value) = RawValue::from_string(value.to_string()) else {
+            return;
+        };
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        source.deserialize_map(Reader)
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, target: S) -> Result<S::Ok, S::Error> {
+        let mut map = target.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stagecraft_api::model::Protocol;
+
+    use super::{Operation, Prompt};
+
+    #[test]
+    fn only_what_is_known_is_passed_on() {
+        let operation = |protocol: Protocol, text: &str| {
+            let (method, path) = text.split_once(' ').unwrap();
+            Operation::of(protocol, method, path)
+        };
+        for (protocol, text, expected) in [
+            (Protocol::Anthropic, "POST v1/messages", Some(Operation::Messages)),
+            (
+                Protocol::Anthropic,
+                "POST /v1/messages/",
+                Some(Operation::Messages),
+            ),
+            (
+                Protocol::Anthropic,
+                "POST v1/messages/count_tokens",
+                Some(Operation::CountTokens),
+            ),
+            (
+                Protocol::Openai,
+                "POST v1/chat/completions",
+                Some(Operation::ChatCompletions),
+            ),
+            (Protocol::Openai, "POST v1/responses", Some(Operation::Responses)),
+            (Protocol::Openai, "GET v1/models", Some(Operation::Models)),
+            (Protocol::Openai, "POST v1/messages", None),
+            (Protocol::Anthropic, "GET v1/messages", None),
+            (Protocol::Anthropic, "POST v1/files", None),
+            (Protocol::Anthropic, "POST v1/messages/../files", None),
+            (Protocol::Anthropic, "POST v1/messages/batches", None),
+        ] {
+            let found = operation(protocol, text);
+            assert_eq!(found, expected, "{text}");
+            if let Some(found) = found {
+                assert_eq!(
+                    Operation::of(protocol, text.split(' ').next().unwrap(), found.path()),
+                    expected
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_prompt_keeps_its_order_and_its_bytes() {
+        let body =
+            br#"{"tools":[{"b":1.0,"a":1e2}],"model":"m","max_tokens":100,"stream":true,"unknown":"\u00e4"}"#;
+        let mut prompt = Prompt::parse(body).unwrap();
+        assert_eq!(
+            (prompt.model.as_str(), prompt.is_streamed, prompt.max_output),
+            ("m", true, Some(100))
+        );
+        assert_eq!(prompt.to_bytes(), body);
+        prompt.set_model("n");
+        let other = String::from_utf8(prompt.to_bytes()).unwrap();
+        assert_eq!(other, String::from_utf8_lossy(body).replace("\"m\"", "\"n\""));
+    }
+
+    #[test]
+    fn a_prompt_that_is_none_says_so() {
+        for body in [
+            "",
+            "[]",
+            "{",
+            "3",
+            r#"{"model": 3}"#,
+            r#"{"model": "m", "stream": "yes"}"#,
+            r#"{"max_tokens": -1}"#,
+        ] {
+            let problem = Prompt::parse(body.as_bytes()).unwrap_err();
+            assert!(problem.starts_with("the body is not a request"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_its_usage_once() {
+        let asked = |body: &str| {
+            let mut prompt = Prompt::parse(body.as_bytes()).unwrap();
+            let added = prompt.ask_for_usage();
+            (added, String::from_utf8(prompt.to_bytes()).unwrap())
+        };
+        assert_eq!(
+            asked(r#"{"stream":true}"#),
+            (
+                true,
+                r#"{"stream":true,"stream_options":{"include_usage":true}}"#.to_owned()
+            )
+        );
+        let own = r#"{"stream_options":{"include_usage":true}}"#;
+        assert_eq!(asked(own), (false, own.to_owned()));
+        for other in [
+            r#"{"stream_options":null}"#,
+            r#"{"stream_options":{"include_usage":false}}"#,
+            r#"{"stream_options":7}"#,
+        ] {
+            assert_eq!(asked(other), (true, own.to_owned()));
+        }
+    }
+}
