@@ -92,6 +92,12 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub requires: Vec<Requirement>,
+
+    /// What the agent works with where it is there, and does without where it is not. A Workflow with a model holds its stages back while that
+    /// cannot be called, as those of agents that require one. Default: nothing. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub uses: Vec<Requirement>,
 }
 
 /// What becomes of the workspace of an agent.

@@ -9,11 +9,12 @@ use crate::agent::WorkspaceAccess;
 use crate::attempt::AttemptKey;
 use crate::budget::Budgets;
 use crate::digest::Digest;
+use crate::model::RunModel;
 use crate::moment::Moment;
 use crate::payload::Payload;
 use crate::run::RunProject;
 use crate::status::WorkspaceRef;
-use crate::workflow::{ModelChoice, Priority};
+use crate::workflow::Priority;
 
 /// A task as it travels: in the annotation of the Job, in the task stream, in the reply to a claim, and in the file that
 /// the agent reads. Everything that a stage needs to know is in it.
@@ -58,7 +59,7 @@ pub struct TaskEnvelope {
     pub budgets: Budgets,
     /// The models that the agent may call; none without a provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<ModelChoice>,
+    pub model: Option<RunModel>,
     /// Name of the agent with its input.
     #[serde(flatten)]
     pub payload: Payload,

@@ -1,5 +1,6 @@
 //! What agents and providers of models speak, and how errors of Stagecraft's own look in it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Header of the gateway's answers with the code of a problem of its own, by which the runner tells it from one of the provider.
@@ -8,7 +9,8 @@ pub const PROBLEM_HEADER: &str = "x-stagecraft-problem";
 pub const BUDGET_EXHAUSTED: &str = "budget_exhausted";
 
 /// What an agent speaks, and a provider understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
 pub enum Protocol {
     Anthropic,
     Openai,
@@ -34,6 +36,19 @@ impl Protocol {
             }}),
         }
     }
+}
+
+/// The models that a run may call.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunModel {
+    /// Name of the ModelProvider.
+    pub provider: String,
+    /// The model of whoever asks for none; the provider's where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the provider spoke when the Workflow was accepted.
+    pub protocol: Protocol,
 }
 
 /// What is wrong, for an SDK.

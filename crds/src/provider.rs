@@ -54,7 +54,7 @@ pub struct ModelProviderSpec {
     #[schemars(length(min = 1, max = 500), regex(pattern = "^https?://"))]
     pub base_url: Option<String>,
 
-    /// Models that agents may ask for. Default: `model` alone. At most 32 of 200 characters.
+    /// Models that agents may ask for beside `model`. Default: none. At most 32 of 200 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 200)))]
     pub allowed_models: Vec<String>,

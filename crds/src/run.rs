@@ -9,9 +9,10 @@ use crate::approval::StageApproval;
 use crate::budget::Budget;
 use crate::failure::RetryPolicy;
 use crate::gate::Gate;
+use crate::model::RunModel;
 use crate::status::WorkflowPhase;
 use crate::template::{Repair, StageInput};
-use crate::workflow::{ModelChoice, Priority};
+use crate::workflow::Priority;
 
 /// Entry of the ConfigMap that holds the run as JSON.
 pub const RUN_ENTRY: &str = "run.json";
@@ -33,7 +34,7 @@ pub struct Run {
     pub deadline_seconds: Option<u32>,
     /// The models that its agents may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<ModelChoice>,
+    pub model: Option<RunModel>,
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
     pub budget: Budget,
     /// Every parameter of the template with its value.
@@ -103,7 +104,7 @@ pub struct RunAgent {
     pub workspace: WorkspaceAccess,
     #[serde(default)]
     pub permissions: Vec<Permission>,
-    /// Whether it cannot work without a model.
+    /// Whether it works with the model of the Workflow.
     #[serde(default)]
     pub needs_model: bool,
     /// Whether it is of the Workflow's own namespace.

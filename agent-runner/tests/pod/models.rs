@@ -15,7 +15,8 @@ use crate::task::task;
 /// A Pod whose Workflow names a provider of models.
 fn with_models() -> (Gateway, Pod) {
     let mut task = task(&json!({}));
-    task.model = Some(serde_json::from_value(json!({"provider": "models"})).unwrap());
+    task.model =
+        Some(serde_json::from_value(json!({"provider": "models", "protocol": "anthropic"})).unwrap());
     let gateway = Gateway::start(task);
     let pod = Pod::start(&gateway);
     (gateway, pod)

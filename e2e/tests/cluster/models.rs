@@ -183,14 +183,16 @@ fn a_looping_agent_ends_at_its_budget_and_the_key_is_nowhere_but_in_its_secret()
     })
 }
 
-/// Asks once.
+/// Asks once, and hands in a result.
 const ONCE: &str = r"
+import {writeFileSync} from 'node:fs'
 const url = process.env.ANTHROPIC_BASE_URL + '/v1/messages'
 const headers = {'content-type': 'application/json', 'x-api-key': process.env.ANTHROPIC_API_KEY, 'anthropic-version': '2023-06-01'}
 const body = JSON.stringify({model: 'default', max_tokens: 50, messages: [{role: 'user', content: 'hello'}]})
 const answer = await fetch(url, {method: 'POST', headers, body})
 console.log(answer.status, await answer.text())
-process.exit(answer.status === 200 ? 0 : 1)
+if (answer.status !== 200) process.exit(1)
+writeFileSync(process.env.STAGECRAFT_RESULT, JSON.stringify({summary: 'it answered'}))
 ";
 
 /// Waits until the condition Ready of the provider has a reason.

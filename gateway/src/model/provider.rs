@@ -72,11 +72,10 @@ impl Provider {
             Some(reference) => Some(key(reference, secret, &base, public).map_err(unusable)?),
         };
         let model = spec.model.clone().unwrap_or_default();
-        let allowed = if spec.allowed_models.is_empty() {
-            vec![model.clone()]
-        } else {
-            spec.allowed_models.clone()
-        };
+        let mut allowed = spec.allowed_models.clone();
+        if !allowed.contains(&model) {
+            allowed.push(model.clone());
+        }
         Ok(Self {
             protocol,
             base,

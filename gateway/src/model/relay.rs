@@ -9,8 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use stagecraft_api::budget::{Amount, ModelUsage, Tokens};
-use stagecraft_api::model::{ProblemKind, Protocol};
-use stagecraft_api::workflow::ModelChoice;
+use stagecraft_api::model::{ProblemKind, Protocol, RunModel};
 use tokio::time::timeout;
 
 use super::course::{Account, BYTES_OF_A_TOKEN, pass};
@@ -136,7 +135,7 @@ async fn reserve(
     gateway: &Gateway,
     member: &Member,
     operation: Operation,
-    choice: &ModelChoice,
+    choice: &RunModel,
     provider: &Provider,
     asked: &Asked,
 ) -> Result<Option<Reservation>, Denied> {
@@ -198,7 +197,7 @@ impl Asked {
 async fn prompt(
     body: Body,
     operation: Operation,
-    choice: &ModelChoice,
+    choice: &RunModel,
     provider: &Provider,
 ) -> Result<Asked, Denied> {
     let reading = axum::body::to_bytes(body, BODY_BYTES);

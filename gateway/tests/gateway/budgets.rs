@@ -179,7 +179,7 @@ async fn a_new_run_begins_with_nothing_used() {
     world.settled().await;
     assert_eq!(ask(&world, &pod, MESSAGES, &prompt()).await.status.as_u16(), 402);
     world.cluster.workflow(2, "Running");
-    let more = json!({"model": {"provider": "models"}, "run": 2, "budgets": {"workflow": {"calls": 1}}});
+    let more = json!({"model": {"provider": "models", "protocol": "anthropic"}, "run": 2, "budgets": {"workflow": {"calls": 1}}});
     let next = world
         .cluster
         .attempt_with("echo", &json!({}), 2, &Value::Null, &more);

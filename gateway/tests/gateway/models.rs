@@ -51,7 +51,7 @@ pub async fn claim(
             "annotations": {"stagecraft.dev/allowed-hosts": server.host()}}}),
     );
     world.cluster.workflow(1, "Running");
-    let more = json!({"model": {"provider": "models"}, "run": 1, "budgets": budgets});
+    let more = json!({"model": {"provider": "models", "protocol": provider}, "run": 1, "budgets": budgets});
     let pod = world
         .cluster
         .attempt_with("echo", &json!({}), 1, &Value::Null, &more);

@@ -7,6 +7,7 @@ use serde_json::Value;
 use stagecraft_api::agent::{AgentSpec, Requirement};
 use stagecraft_api::gate::Gate;
 use stagecraft_api::limit;
+use stagecraft_api::model::{Protocol, RunModel};
 use stagecraft_api::provider::{ModelProviderSpec, ProviderKind};
 use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::WorkflowTemplateSpec;
@@ -89,7 +90,10 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
             "there is no run yet to follow upon; set it once the Workflow has ended",
         ));
     }
-    check_model(spec.model.as_ref(), catalog, &mut violations);
+    let model = spec
+        .model
+        .as_ref()
+        .and_then(|choice| find_model(choice, catalog, &mut violations));
     let found = find_template(spec, catalog, &mut violations);
     let resolved = found.as_ref().map(|(_, template)| {
         let nodes = nodes(template);
@@ -115,7 +119,7 @@ pub fn resolve(name: &str, spec: &WorkflowSpec, catalog: &Catalog) -> Result<Run
             },
             priority: spec.priority,
             deadline_seconds: spec.deadline_seconds,
-            model: spec.model.clone(),
+            model: model.clone(),
             budget: spec.budget,
             parameters,
             stages,
@@ -194,26 +198,28 @@ fn find_template<'a>(
 }
 
 /// The provider is there, calls models, and allows the one that is wanted.
-fn check_model(choice: Option<&ModelChoice>, catalog: &Catalog, violations: &mut Vec<Violation>) {
-    let Some(ModelChoice { provider, model }) = choice else {
-        return;
-    };
+fn find_model(choice: &ModelChoice, catalog: &Catalog, violations: &mut Vec<Violation>) -> Option<RunModel> {
+    let ModelChoice { provider, model } = choice;
     let Some(found) = catalog.providers.get(provider) else {
         let none = "there is none in this namespace; create a ModelProvider of that name";
         let remedy = choices(catalog.providers.keys(), none);
         let remedy = format!("no such ModelProvider in this namespace; {remedy}");
         violations.push(violation("spec.model.provider", provider, remedy));
-        return;
+        return None;
     };
-    if found.provider == ProviderKind::Builtin {
+    let protocol = match found.provider {
+        ProviderKind::Anthropic => Some(Protocol::Anthropic),
+        ProviderKind::Openai => Some(Protocol::Openai),
+        ProviderKind::Builtin => None,
+    };
+    let Some(protocol) = protocol else {
         let remedy = "the built-in provider calls no model; name another, or remove spec.model";
         violations.push(violation("spec.model.provider", provider, remedy));
-        return;
-    }
-    let own = found.model.iter();
-    let allowed: Vec<&String> = found.allowed_models.iter().chain(own).collect();
+        return None;
+    };
+    let allowed: BTreeSet<&String> = found.allowed_models.iter().chain(&found.model).collect();
     if let Some(model) = model
-        && !allowed.contains(&model)
+        && !allowed.contains(model)
     {
         let remedy = format!(
             "ModelProvider {provider} does not allow it; {}",
@@ -224,6 +230,11 @@ fn check_model(choice: Option<&ModelChoice>, catalog: &Catalog, violations: &mut
         );
         violations.push(violation("spec.model.model", model, remedy));
     }
+    Some(RunModel {
+        provider: provider.clone(),
+        model: model.clone(),
+        protocol,
+    })
 }
 
 fn check_overrides(overrides: &[StageOverride], nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
@@ -374,7 +385,12 @@ fn resolve_stage<'a>(
         inputs: stage.inputs.clone(),
         agent: RunAgent {
             resources,
-            ..run_agent(agent_name, agent, catalog.own_agents.contains(agent_name))
+            ..run_agent(
+                agent_name,
+                agent,
+                has_model,
+                catalog.own_agents.contains(agent_name),
+            )
         },
     };
     Some((resolved, agent))
@@ -408,7 +424,7 @@ fn check_payload(stage: &RunStage, agent: &AgentSpec, violations: &mut Vec<Viola
     }
 }
 
-fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
+fn run_agent(name: &str, agent: &AgentSpec, has_model: bool, own: bool) -> RunAgent {
     let AgentSpec {
         description: _,
         version,
@@ -419,6 +435,7 @@ fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
         payload_schema: _,
         outputs_schema,
         requires,
+        uses,
         workspace,
         permissions,
         max_running,
@@ -433,7 +450,8 @@ fn run_agent(name: &str, agent: &AgentSpec, own: bool) -> RunAgent {
         outputs_schema,
         workspace,
         permissions,
-        needs_model: requires.contains(&Requirement::Model),
+        needs_model: requires.contains(&Requirement::Model)
+            || (has_model && uses.contains(&Requirement::Model)),
         own,
         max_running,
     }

@@ -30,7 +30,7 @@ fn a_stage_that_needs_a_model_waits_without_a_pod_while_its_provider_is_left_alo
     let RunEvidence::Pinned(run) = &mut scene.observation.run else {
         panic!("it is accepted")
     };
-    run.model = Some(serde_json::from_value(json!({"provider": "ours"})).unwrap());
+    run.model = Some(serde_json::from_value(json!({"provider": "ours", "protocol": "anthropic"})).unwrap());
     run.stages[0].agent.needs_model = true;
     scene.observation.model_trouble = Some(Trouble {
         reason: "BreakerOpen",

@@ -282,7 +282,7 @@ fn a_model_is_one_that_a_provider_of_the_namespace_allows() {
         &[(
             "spec.model.model",
             "huge",
-            "does not allow it; choose one of: small, large",
+            "does not allow it; choose one of: large, small",
         )],
     );
     for model in [
@@ -290,7 +290,23 @@ fn a_model_is_one_that_a_provider_of_the_namespace_allows() {
         json!({"provider": "ours", "model": "large"}),
     ] {
         let run = resolve("flow", &asked(model.clone()), &catalog).unwrap();
-        assert_eq!(serde_json::to_value(run.model).unwrap(), model);
+        let mut expected = model;
+        expected["protocol"] = json!("anthropic");
+        assert_eq!(serde_json::to_value(run.model).unwrap(), expected);
+    }
+}
+
+#[test]
+fn an_agent_that_uses_models_waits_for_them_only_where_the_workflow_has_one() {
+    let mut catalog = catalog("a");
+    catalog.agents.get_mut("worker").unwrap().uses = vec![Requirement::Model];
+    let provider = json!({"provider": "openai", "model": "small"});
+    catalog
+        .providers
+        .insert("ours".to_owned(), serde_json::from_value(provider).unwrap());
+    for (spec, expected) in [(json!({}), false), (json!({"model": {"provider": "ours"}}), true)] {
+        let run = resolve("flow", &spec_with(spec), &catalog).unwrap();
+        assert_eq!(run.stage("a").unwrap().agent.needs_model, expected);
     }
 }
 

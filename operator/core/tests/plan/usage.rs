@@ -33,7 +33,7 @@ fn with_models() -> Scene {
     let RunEvidence::Pinned(run) = &mut scene.observation.run else {
         panic!("it runs")
     };
-    run.model = Some(serde_json::from_value(json!({"provider": "ours"})).unwrap());
+    run.model = Some(serde_json::from_value(json!({"provider": "ours", "protocol": "anthropic"})).unwrap());
     run.stages[0].budget = Budget {
         tokens: Some(100),
         ..Budget::default()
