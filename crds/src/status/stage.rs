@@ -127,14 +127,16 @@ pub struct StageStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepairStatus {
-    /// How often it was sent back in this run.
+    /// The round of repair that this began, by which the stages that are part of it count.
     pub round: u32,
+    /// How often this stage sent the work back in this run.
+    #[serde(default)]
+    pub count: u32,
     /// Digest of the gates and findings.
     pub digest: Digest,
-    /// The commit that was judged. 40 hexadecimal digits.
+    /// The commit that was judged, from which the round begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 40))]
-    pub commit: Option<String>,
+    pub workspace: Option<WorkspaceRef>,
 }
 
 /// What a container took of the machine.

@@ -100,7 +100,7 @@ fn bound_stage(stage: &mut StageStatus) {
         gate.actual = gate.actual.filter(|actual| actual.is_finite());
     }
     if let Some(repair) = &mut stage.repair {
-        repair.commit = repair.commit.take().filter(|commit| commit.len() <= 40);
+        repair.workspace = repair.workspace.take().filter(is_workspace);
     }
     stage.usage = stage.usage.map(bounded_usage);
 }

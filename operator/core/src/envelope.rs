@@ -68,9 +68,12 @@ pub fn envelope(
     }
 }
 
-/// The commit that a stage starts from. The last need decides: a stage that changed nothing hands on what it was given. Stages of
-/// `finally` see what the others came to.
+/// The commit that a stage starts from. The last need decides: a stage that changed nothing hands on what it was given. What was sent back to
+/// a stage is what it goes on from. Stages of `finally` see what the others came to.
 pub fn workspace(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<WorkspaceRef> {
+    if let Some(judged) = repair::workspace_to_repair(stage, run, stages) {
+        return Some(judged);
+    }
     let left_by = |name: &String| {
         let status = stages.iter().find(|status| status.name == *name)?;
         status

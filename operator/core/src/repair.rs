@@ -9,7 +9,7 @@ use stagecraft_api::envelope::RepairTask;
 use stagecraft_api::error::{StructuredError, one_line, truncate};
 use stagecraft_api::limit;
 use stagecraft_api::run::{Run, RunStage};
-use stagecraft_api::status::{RepairStatus, StagePhase, StageStatus};
+use stagecraft_api::status::{RepairStatus, StagePhase, StageStatus, WorkspaceRef};
 use stagecraft_api::template::Repair;
 
 use crate::accept::waits_for;
@@ -26,30 +26,30 @@ impl Draft<'_> {
         error: &StructuredError,
         digest: Digest,
     ) -> Result<(), String> {
-        let commit = workspace(run, self.run, &self.status.stages).map(|workspace| workspace.commit);
+        let workspace = workspace(run, self.run, &self.status.stages);
+        let again = following(self.run, &repair.stage);
+        let round = self.next_round(&again);
         let Some(stage) = self.stage_mut(&run.name) else {
             return Ok(());
         };
+        let count = stage.repair.as_ref().map_or(0, |last| last.count);
         let found = RepairStatus {
-            round: stage
-                .repair
-                .as_ref()
-                .map_or(0, |last| last.round)
-                .saturating_add(1),
+            round,
+            count: count.saturating_add(1),
             digest,
-            commit,
+            workspace,
         };
         in_vain(stage.repair.as_ref(), &found, repair)?;
-        let round = found.round;
+        let count = found.count;
         let judged = StageStatus {
             repair: Some(found),
             ..stage.clone()
         };
         let what = format!(
-            "sent back to {} (round {round} of {}): {}",
+            "sent back to {} (round {count} of {}): {}",
             repair.stage, repair.max_rounds, error.message
         );
-        for name in following(self.run, &repair.stage) {
+        for name in again {
             self.reset(&name, round);
         }
         if let Some(stage) = self.stage_mut(&run.name) {
@@ -66,6 +66,17 @@ impl Draft<'_> {
         let key = self.key(&run.name, judged.attempt);
         self.notice(key, true, "SentBack", &format!("stage {}: {what}", run.name));
         Ok(())
+    }
+
+    /// Higher than any round of this run that one of the stages was part of, whoever asked for that.
+    fn next_round(&self, stages: &BTreeSet<String>) -> u32 {
+        let status = &self.status;
+        let rounds = status
+            .stages
+            .iter()
+            .filter(|stage| stages.contains(&stage.name) && stage.run == status.run)
+            .map(|stage| stage.round);
+        rounds.max().unwrap_or(0).saturating_add(1)
     }
 
     /// Its next round is part of the Workflow's current run, whatever run the stage had its last one in.
@@ -86,7 +97,8 @@ impl Draft<'_> {
             attempt: before.attempt,
             job: before.job,
             history: before.history,
-            repair: before.repair,
+            // Rounds are counted by run.
+            repair: before.repair.filter(|_| before.run == current),
             message: waits_for(pinned),
             ..StageStatus::default()
         };
@@ -110,7 +122,7 @@ pub(crate) fn digest_of_findings(stage: &StageStatus) -> Digest {
 /// Why another round cannot help.
 fn in_vain(last: Option<&RepairStatus>, found: &RepairStatus, repair: &Repair) -> Result<(), String> {
     let Some(last) = last else { return Ok(()) };
-    let rounds = last.round;
+    let rounds = last.count;
     if rounds >= repair.max_rounds {
         return Err(format!("{rounds} rounds of repair were not enough"));
     }
@@ -119,7 +131,13 @@ fn in_vain(last: Option<&RepairStatus>, found: &RepairStatus, repair: &Repair) -
             "round {rounds} of repair changed nothing about what is found"
         ));
     }
-    if last.commit.is_some() && last.commit == found.commit {
+    let commit = |judged: &RepairStatus| {
+        judged
+            .workspace
+            .as_ref()
+            .map(|workspace| workspace.commit.clone())
+    };
+    if last.workspace.is_some() && commit(last) == commit(found) {
         return Err(format!("round {rounds} of repair left the work as it was"));
     }
     Ok(())
@@ -143,11 +161,15 @@ fn following(run: &Run, from: &str) -> BTreeSet<String> {
     }
 }
 
-/// What a stage is to make better in its round.
-pub(crate) fn task(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<RepairTask> {
+/// The stage that began the round of another with what it judged.
+fn sender<'run>(
+    stage: &RunStage,
+    run: &'run Run,
+    stages: &'run [StageStatus],
+) -> Option<(&'run StageStatus, &'run RepairStatus)> {
     let find = |name: &str| stages.iter().find(|status| status.name == name);
     let round = find(&stage.name)?.round;
-    let sender = run.stages.iter().find(|other| {
+    let senders = run.stages.iter().filter(|other| {
         let repaired = other.repair.as_ref().map(|repair| &repair.stage);
         let rejected = other
             .approval
@@ -157,14 +179,33 @@ pub(crate) fn task(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Optio
             .into_iter()
             .chain(rejected)
             .any(|name| *name == stage.name);
-        let asked = find(&other.name).and_then(|status| status.repair.as_ref());
-        goes_here && round > 0 && asked.is_some_and(|asked| asked.round == round)
-    })?;
-    let judged = find(&sender.name)?;
+        goes_here && round > 0
+    });
+    senders
+        .filter_map(|other| {
+            let judged = find(&other.name)?;
+            Some((judged, judged.repair.as_ref()?))
+        })
+        .find(|(_, asked)| asked.round == round)
+}
+
+/// The work that a stage is to make better in its round.
+pub(crate) fn workspace_to_repair(
+    stage: &RunStage,
+    run: &Run,
+    stages: &[StageStatus],
+) -> Option<WorkspaceRef> {
+    let (_, asked) = sender(stage, run, stages)?;
+    asked.workspace.clone()
+}
+
+/// What a stage is to make better in its round.
+pub(crate) fn task(stage: &RunStage, run: &Run, stages: &[StageStatus]) -> Option<RepairTask> {
+    let (judged, asked) = sender(stage, run, stages)?;
     let findings = judged.outputs.get("findings").and_then(Value::as_array);
     Some(RepairTask {
-        stage: sender.name.clone(),
-        round,
+        stage: judged.name.clone(),
+        round: asked.round,
         message: judged
             .error
             .as_ref()

@@ -64,15 +64,27 @@ fn stages(world: &World) -> (Vec<Value>, Vec<Value>) {
     let generator = &world.generator;
     let graph = generator.pick(&GRAPHS).unwrap_or_default();
     let mut stages: Vec<Value> = graph.iter().map(|(name, needs)| stage(name, needs)).collect();
-    let kind = generator.below(6);
+    let kind = generator.below(8);
+    if kind == 1 {
+        // Several may send the work back to one.
+        let all = generator.percent(50);
+        let mut judges = stages
+            .iter_mut()
+            .filter(|stage| stage["needs"] != json!([]))
+            .rev();
+        let most = if all { usize::MAX } else { 1 };
+        for judge in judges.by_ref().take(most) {
+            judge["gates"] = json!([{"metric": "quality", "operator": ">=", "threshold": 2}]);
+            judge["repair"] = json!({"stage": "a", "maxRounds": 2});
+        }
+    }
     if let Some(last) = stages.last_mut() {
         match kind {
             0 => last["when"] = json!("false"),
-            1 if last["needs"] != json!([]) => {
-                last["gates"] = json!([{"metric": "quality", "operator": ">=", "threshold": 2}]);
-                last["repair"] = json!({"stage": "a", "maxRounds": 2});
-            }
             2 => last["approval"] = json!({"question": "Go on?", "expiresSeconds": 600}),
+            3 if last["needs"] != json!([]) => {
+                last["approval"] = json!({"question": "Go on?", "expiresSeconds": 600, "backTo": "a"});
+            }
             _ => {}
         }
     }

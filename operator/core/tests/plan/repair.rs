@@ -278,3 +278,84 @@ fn a_round_of_a_later_run_belongs_to_that_run() {
         (2, 1, before.attempt + 1)
     );
 }
+
+/// `check` and `ship` both send the work back to `make`: the one by a gate, the other because a person said so.
+fn two_senders() -> Value {
+    json!({"stages": [
+        {"name": "make", "agent": "worker"},
+        {"name": "check", "agent": "worker", "needs": ["make"],
+         "gates": [{"metric": "errors", "operator": "<=", "threshold": 0}],
+         "repair": {"stage": "make", "maxRounds": 5}},
+        {"name": "ship", "agent": "worker", "needs": ["check"],
+         "gates": [{"metric": "errors", "operator": "<=", "threshold": 0}],
+         "repair": {"stage": "make", "maxRounds": 2}},
+    ]})
+}
+
+#[test]
+fn rounds_count_on_whoever_sends_the_work_back_and_each_hears_its_own_sender() {
+    let mut scene = running(two_senders());
+    for errors in [3.0, 2.0] {
+        made(&mut scene);
+        scene.result("check", measured(errors));
+        scene.act();
+    }
+    made(&mut scene);
+    scene.result("check", measured(0.0));
+    scene.act();
+    assert_eq!((scene.stage("make").round, scene.stage("ship").round), (2, 2));
+    scene.result("ship", measured(7.0));
+    let plan = scene.act();
+    let repair = started(&plan)[0].context.repair.clone().unwrap();
+    assert_eq!((repair.stage.as_str(), repair.round), ("ship", 3));
+    assert_eq!(repair.findings[0]["message"], json!("7 are wrong"));
+    let rounds: Vec<u32> = ["make", "check", "ship"]
+        .map(|name| scene.stage(name).round)
+        .into();
+    assert_eq!(rounds, [3, 3, 3]);
+    let message = scene.stage("ship").message.clone();
+    assert!(message.contains("(round 1 of 2)"), "{message}");
+
+    made(&mut scene);
+    scene.result("check", measured(1.0));
+    let plan = scene.act();
+    let repair = started(&plan)[0].context.repair.clone().unwrap();
+    assert_eq!((repair.stage.as_str(), repair.round), ("check", 4));
+    let message = scene.stage("check").message.clone();
+    assert!(message.contains("(round 3 of 5)"), "{message}");
+}
+
+#[test]
+fn a_round_begins_with_the_work_that_was_judged() {
+    let mut scene = running(template(9));
+    let commit = |digit: &str| {
+        match success(json!({})) {
+        Outcome::Succeeded {
+            summary,
+            outputs,
+            artifacts,
+            metrics,
+            ..
+        } => Outcome::Succeeded {
+            summary,
+            outputs,
+            artifacts,
+            metrics,
+            workspace: serde_json::from_value(json!({
+                "commit": digit.repeat(40), "bundle": stagecraft_api::Digest::of(digit.as_bytes()), "bytes": 1,
+            }))
+            .unwrap(),
+        },
+        failed @ Outcome::Failed { .. } => failed,
+    }
+    };
+    for (digit, errors) in [("1", 3.0), ("2", 2.0)] {
+        scene.result("make", commit(digit));
+        scene.act();
+        scene.result("check", measured(errors));
+        let plan = scene.act();
+        let task = &started(&plan)[0];
+        assert_eq!(task.attempt.stage, "make");
+        assert_eq!(task.workspace.as_ref().unwrap().commit, digit.repeat(40));
+    }
+}

@@ -90,12 +90,17 @@ impl World {
             && let Some(last) = stages.last_mut()
         {
             last["when"] = json!("false");
-        } else if generator.one_in(3)
-            && stages.len() > 1
-            && let Some(last) = stages.last_mut().filter(|last| last["needs"] != json!([]))
-        {
-            last["gates"] = json!([{"metric": "good", "operator": ">=", "threshold": 2}]);
-            last["repair"] = json!({"stage": "a", "maxRounds": 2});
+        } else if generator.one_in(3) && stages.len() > 1 {
+            // Several may send the work back to one.
+            let most = if generator.one_in(2) { usize::MAX } else { 1 };
+            let judges = stages
+                .iter_mut()
+                .rev()
+                .filter(|stage| stage["needs"] != json!([]));
+            for judge in judges.take(most) {
+                judge["gates"] = json!([{"metric": "good", "operator": ">=", "threshold": 2}]);
+                judge["repair"] = json!({"stage": "a", "maxRounds": 2});
+            }
         }
         let finally = if generator.one_in(3) {
             vec![stage("y", &[]), stage("z", &["y"])]
