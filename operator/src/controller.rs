@@ -13,6 +13,7 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::run::Run;
+use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::{Approval, Digest, Moment, Workflow, name};
 use stagecraft_core::observation::RunEvidence;
 use stagecraft_core::{Observation, Plan, Settings, plan};
@@ -219,10 +220,7 @@ const OUTRUN: Duration = Duration::from_millis(100);
 const DEAF: Duration = Duration::from_secs(2);
 
 fn rest(context: &Context, workflow: &Workflow, wake_at: Option<Moment>) -> controller::Action {
-    let running = workflow
-        .status
-        .as_ref()
-        .is_some_and(|status| !status.phase.is_terminal());
+    let running = workflow.status.as_ref().is_some_and(expects_a_result);
     let wait = wake_at.map(|at| Duration::from_millis(at.millis_since(context.clock.now()).max(10)));
     let wait = if running && context.results.is_deaf() {
         Some(wait.map_or(DEAF, |wait| wait.min(DEAF)))
@@ -230,6 +228,12 @@ fn rest(context: &Context, workflow: &Workflow, wake_at: Option<Moment>) -> cont
         wait
     };
     wait.map_or_else(controller::Action::await_change, controller::Action::requeue)
+}
+
+/// Whether an attempt runs. Whoever only waits is woken by what it waits for.
+fn expects_a_result(status: &WorkflowStatus) -> bool {
+    let runs = |stage: &StageStatus| stage.phase == StagePhase::Running;
+    !status.phase.is_terminal() && status.stages.iter().any(runs)
 }
 
 #[expect(
@@ -246,4 +250,29 @@ fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Contex
         "reconciliation failed; trying again"
     );
     controller::Action::requeue(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::expects_a_result;
+
+    #[test]
+    fn only_a_workflow_with_an_attempt_under_way_is_looked_at_while_the_results_are_out_of_reach() {
+        let status = |phase: &str, stage: &str| {
+            let status = json!({"phase": phase, "stages": [
+                {"name": "a", "phase": "Succeeded"}, {"name": "b", "phase": stage}]});
+            serde_json::from_value(status).unwrap()
+        };
+        assert!(expects_a_result(&status("Running", "Running")));
+        for (phase, stage) in [
+            ("Running", "Pending"),
+            ("Running", "Waiting"),
+            ("AwaitingApproval", "Pending"),
+            ("Failed", "Running"),
+        ] {
+            assert!(!expects_a_result(&status(phase, stage)), "{phase}, {stage}");
+        }
+    }
 }

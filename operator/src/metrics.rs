@@ -159,7 +159,12 @@ impl Metrics {
                         .observe(seconds(*millis));
                 }
                 Tally::Retry { class } => self.retries.with_label_values(&[class.as_str()]).inc(),
-                Tally::Stage { agent, phase, millis } => self
+                Tally::Stage { millis: None, .. } => {}
+                Tally::Stage {
+                    agent,
+                    phase,
+                    millis: Some(millis),
+                } => self
                     .stage_duration
                     .with_label_values(&[self.label_of(agent).as_str(), phase.as_str()])
                     .observe(seconds(*millis)),
@@ -315,7 +320,7 @@ mod tests {
             Tally::Stage {
                 agent: "echo".to_owned(),
                 phase: StagePhase::Succeeded,
-                millis: 90,
+                millis: Some(90),
             },
             Tally::Workflow {
                 phase: WorkflowPhase::Completed,
