@@ -30,6 +30,9 @@ pub const POD_NOT_STARTED: &str = "PodNotStarted";
 /// Code of an attempt whose runner was told to end, and does not know why.
 pub const POD_TERMINATED: &str = "PodTerminated";
 
+/// Codes by which policy is chosen, and which are the operator's and the runner's to give.
+pub const RESERVED_CODES: [&str; 3] = [GATE_FAILED, POD_NOT_STARTED, POD_TERMINATED];
+
 impl FailureClass {
     pub const ALL: [Self; 6] = [
         Self::Infrastructure,

@@ -172,6 +172,7 @@ impl Scene {
                 let evidence = ApprovalEvidence {
                     expires_at: request.expires_at,
                     decision: self.decision.clone(),
+                    decided_at: None,
                 };
                 observation.approvals.insert(name, evidence);
             }

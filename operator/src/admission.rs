@@ -313,12 +313,12 @@ impl State {
         let (Some(key), Some(uid)) = (key(workflow), workflow.uid()) else {
             return;
         };
-        let over = workflow
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase.is_terminal());
+        // One that cannot run, or is to end, takes nobody's place.
+        let counts = workflow.status.as_ref().is_some_and(|status| {
+            status.run_ref.is_some() && !status.phase.is_terminal() && !workflow.spec.cancel
+        });
         let workflows = self.keyed.entry(key).or_default();
-        if over {
+        if !counts {
             workflows.remove(&uid);
             return;
         }

@@ -12,7 +12,9 @@ use stagecraft_api::budget::ModelUsage;
 use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_api::{Agent, AttemptKey, Digest, ModelProvider, Moment, Workflow, WorkflowTemplate, label};
+use stagecraft_api::{
+    Agent, Approval, AttemptKey, Digest, ModelProvider, Moment, Workflow, WorkflowTemplate, label,
+};
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Admission;
 use stagecraft_core::approval::ApprovalEvidence;
@@ -118,10 +120,22 @@ fn approvals(context: &Context, uid: &str) -> BTreeMap<String, ApprovalEvidence>
             let evidence = ApprovalEvidence {
                 expires_at: approval.spec.expires_at,
                 decision: approval.spec.decision.clone(),
+                decided_at: decided_at(approval),
             };
             (approval.name_any(), evidence)
         })
         .collect()
+}
+
+/// When the API server took the decision. Whoever decides cannot choose it, since each write has the server's own time.
+fn decided_at(approval: &Approval) -> Option<Moment> {
+    let entries = approval.metadata.managed_fields.iter().flatten();
+    let of_decision = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:decision").is_some())
+    });
+    let times = of_decision.filter_map(|entry| entry.time.as_ref());
+    times.map(|time| Moment::new(time.0)).max()
 }
 
 fn identity(workflow: &Workflow) -> Result<Identity, ObserveError> {
@@ -416,3 +430,28 @@ where
 pub type Agents = Store<kube::core::DeserializeGuard<Agent>>;
 pub type Templates = Store<kube::core::DeserializeGuard<WorkflowTemplate>>;
 pub type Providers = Store<kube::core::DeserializeGuard<ModelProvider>>;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use stagecraft_api::Moment;
+
+    use super::decided_at;
+
+    #[test]
+    fn a_decision_was_made_when_the_api_server_took_it() {
+        let approval = json!({
+            "metadata": {"name": "a", "managedFields": [
+                {"time": "2026-11-01T10:00:00Z", "fieldsV1": {"f:spec": {"f:expiresAt": {}}}},
+                {"time": "2026-11-01T10:05:00Z", "fieldsV1": {"f:spec": {"f:decision": {"f:by": {}}}}},
+                {"time": "2026-11-01T11:00:00Z", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+            ]},
+            "spec": {"workflow": "w", "workflowUid": "u", "stage": "s", "run": 1, "round": 0, "kind": "approval", "question": "?",
+                "subject": {"digest": stagecraft_api::Digest::of(b"")}, "selfApproval": "allowed", "requestedBy": "",
+                "expiresAt": "2026-11-01T10:10:00Z"},
+        });
+        let approval = serde_json::from_value(approval).unwrap();
+        let expected: Moment = serde_json::from_value(json!("2026-11-01T10:05:00Z")).unwrap();
+        assert_eq!(decided_at(&approval), Some(expected));
+    }
+}

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use serde_json::Value;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::truncate;
-use stagecraft_api::failure::POD_TERMINATED;
+use stagecraft_api::failure::{POD_TERMINATED, RESERVED_CODES};
 use stagecraft_api::result::AgentResult;
 use stagecraft_api::{Category, StructuredError, limit};
 
@@ -175,11 +175,18 @@ fn too_large(bytes: u64) -> StructuredError {
     .suggest("keep large data as artifacts: write it to a file and name it in the result's artifacts")
 }
 
-/// The agent's own error, within bounds.
+/// The agent's own error, within bounds. What only others can judge is not the agent's to say: that the cluster took the attempt away, which
+/// costs no retry, and that a gate failed.
 fn own(error: StructuredError) -> StructuredError {
     let mut error = error.bounded();
     if error.code.trim().is_empty() {
         "AgentFailed".clone_into(&mut error.code);
+    }
+    if RESERVED_CODES.contains(&error.code.as_str()) {
+        error.code = format!("Agent{}", error.code);
+    }
+    if error.category == Category::Network {
+        error.category = Category::Dependency;
     }
     error
 }
@@ -300,6 +307,31 @@ mod tests {
             ..exit(0)
         };
         check(&silent, Err(missing()), "PodTerminated", Category::Network);
+    }
+
+    #[test]
+    fn an_agent_cannot_say_what_only_others_judge() {
+        for (code, category, expected) in [
+            (
+                "GateFailed",
+                Category::Validation,
+                ("AgentGateFailed", Category::Validation),
+            ),
+            (
+                "PodTerminated",
+                Category::Network,
+                ("AgentPodTerminated", Category::Dependency),
+            ),
+            (
+                "PodNotStarted",
+                Category::Execution,
+                ("AgentPodNotStarted", Category::Execution),
+            ),
+            ("Away", Category::Network, ("Away", Category::Dependency)),
+        ] {
+            let error = own(StructuredError::new(code, category, "so it says"));
+            assert_eq!((error.code.as_str(), error.category), expected);
+        }
     }
 
     #[test]

@@ -114,6 +114,23 @@ fn a_decision_counts_once_in_the_name_of_whoever_makes_it() -> anyhow::Result<()
             "only spec.decision",
         )
         .await?;
+        for metadata in [
+            json!({"labels": {"stagecraft.dev/workflow": "other"}}),
+            json!({"annotations": {"note": "mine"}}),
+            json!({"finalizers": ["example.com/never"]}),
+            json!({"ownerReferences": []}),
+        ] {
+            let change = Patch::Merge(json!({"metadata": metadata}));
+            let refused = world
+                .api::<Approval>()
+                .patch(&approval.name_any(), &PatchParams::default(), &change)
+                .await;
+            let message = refused.err().map(|error| error.to_string()).unwrap_or_default();
+            ensure!(
+                message.contains("of an Approval are the operator's"),
+                "{metadata} was answered with {message:?}"
+            );
+        }
         let mut forged = approval.clone();
         forged.metadata = kube::api::ObjectMeta {
             name: Some("forged".to_owned()),
@@ -130,6 +147,7 @@ fn a_decision_counts_once_in_the_name_of_whoever_makes_it() -> anyhow::Result<()
             patch(world, &approval, decision(&me, "green")).await?;
         }
         refuses(world, &approval, decision(&me, "blue"), "decided already").await?;
+        refuses(world, &approval, json!({"decision": null}), "decided already").await?;
         let status = world.completed("painted", LIMIT).await?;
         let outputs = &stage(&status, "ship")?.outputs;
         assert_eq!(outputs.get("colour"), Some(&json!("green")));

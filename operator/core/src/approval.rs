@@ -24,6 +24,16 @@ const ROUNDS: u32 = 10;
 pub struct ApprovalEvidence {
     pub expires_at: Moment,
     pub decision: Option<Decision>,
+    /// When the API server took the decision, as it keeps that itself; none where it does not say.
+    pub decided_at: Option<Moment>,
+}
+
+impl ApprovalEvidence {
+    /// The decision, unless it was made too late.
+    fn in_time(&self) -> Option<&Decision> {
+        let is_late = self.decided_at.is_some_and(|at| self.expires_at < at);
+        self.decision.as_ref().filter(|_| !is_late)
+    }
 }
 
 /// What a ready stage may do.
@@ -42,39 +52,36 @@ impl Draft<'_> {
         let now = self.observation.now;
         let request = self.request(stage, wanted);
         let name = approval_name(&request);
-        match self.observation.approvals.get(&name).cloned() {
-            None => {
-                self.await_decision(&stage.name, &name, request.expires_at);
-                self.asks.push(Action::Ask {
-                    name,
-                    request: Box::new(request),
-                });
-                Leave::Wait
-            }
-            Some(ApprovalEvidence {
-                decision: Some(decision),
-                ..
-            }) => self.heed(stage, wanted, &request, &name, &decision),
-            Some(ApprovalEvidence {
-                decision: None,
-                expires_at,
-            }) if expires_at <= now => {
-                let message = format!("nobody decided Approval {name} until {expires_at}");
-                let error = StructuredError::new("ApprovalExpired", Category::Timeout, message)
-                    .suggest("go on with spec.retry from this stage: it asks once more")
-                    .fatal();
-                self.refuse(&stage.name, error);
-                Leave::Wait
-            }
-            Some(ApprovalEvidence {
-                decision: None,
-                expires_at,
-            }) => {
-                self.await_decision(&stage.name, &name, expires_at);
-                self.plan.wake(expires_at);
-                Leave::Wait
-            }
+        let Some(known) = self.observation.approvals.get(&name).cloned() else {
+            self.await_decision(&stage.name, &name, request.expires_at);
+            self.asks.push(Action::Ask {
+                name,
+                request: Box::new(request),
+            });
+            return Leave::Wait;
+        };
+        let expires_at = known.expires_at;
+        if let Some(decision) = known.in_time() {
+            return self.heed(stage, wanted, &request, &name, decision);
         }
+        if expires_at <= now {
+            let late = known.decision.as_ref().map(|decision| {
+                let by = &decision.by;
+                format!("; {by} decided too late, which counts for nothing")
+            });
+            let message = format!(
+                "nobody decided Approval {name} until {expires_at}{}",
+                late.unwrap_or_default()
+            );
+            let error = StructuredError::new("ApprovalExpired", Category::Timeout, message)
+                .suggest("go on with spec.retry from this stage: it asks once more")
+                .fatal();
+            self.refuse(&stage.name, error);
+            return Leave::Wait;
+        }
+        self.await_decision(&stage.name, &name, expires_at);
+        self.plan.wake(expires_at);
+        Leave::Wait
     }
 
     /// The answer of the person, for the payload of a stage that may start.

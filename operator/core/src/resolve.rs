@@ -15,7 +15,7 @@ use stagecraft_api::workflow::{ModelChoice, StageOverride, WorkflowSpec};
 
 use crate::graph::{Node, check_approvals, check_graph, check_inputs, check_repairs, nodes};
 use crate::parameters::{check_references, check_when, resolve_parameters};
-use crate::schema::{Mismatch, check};
+use crate::schema::{Mismatch, check, validator};
 use crate::size::{check_run, check_spec};
 
 /// What a Workflow can refer to: its own namespace's objects laid over the release's.
@@ -278,6 +278,9 @@ fn resolve_stages(
             .find(|(_, change)| change.name == node.stage.name);
         check_when(node, nodes, template, violations);
         let resolved = resolve_stage(node, change, spec.model.is_some(), catalog, violations);
+        if let Some((stage, agent)) = &resolved {
+            check_schemas(&stage.agent.name, agent, violations);
+        }
         if let Some((mut stage, agent)) = resolved {
             let refers = check_references(&stage.payload, node, nodes, template, violations);
             if refers {
@@ -402,18 +405,30 @@ fn gates(template: &[Gate], own: &[Gate]) -> Vec<Gate> {
     template.iter().filter(kept).chain(own).cloned().collect()
 }
 
+/// An Agent whose schemas are none would fail when its work is done.
+fn check_schemas(name: &str, agent: &AgentSpec, violations: &mut Vec<Violation>) {
+    for (field, schema) in [
+        ("payloadSchema", &agent.payload_schema),
+        ("outputsSchema", &agent.outputs_schema),
+    ] {
+        if let Some(Err(error)) = schema.as_ref().map(validator) {
+            violations.push(violation(
+                format!("Agent {name}: spec.{field}"),
+                "",
+                format!("is not a JSON Schema: {error}; correct the Agent"),
+            ));
+        }
+    }
+}
+
 fn check_payload(stage: &RunStage, agent: &AgentSpec, violations: &mut Vec<Violation>) {
     let Some(schema) = &agent.payload_schema else {
         return;
     };
     let name = &stage.agent.name;
     match check(schema, &Value::Object(stage.payload.clone())) {
-        Ok(()) => {}
-        Err(Mismatch::Schema(error)) => violations.push(violation(
-            format!("Agent {name}: spec.payloadSchema"),
-            "",
-            format!("is not a JSON Schema: {error}; correct the Agent"),
-        )),
+        // The schema has been looked at.
+        Ok(()) | Err(Mismatch::Schema(_)) => {}
         Err(Mismatch::Value(problems)) => violations.extend(problems.into_iter().map(|problem| {
             violation(
                 format!("stages[name={}].payload{}", stage.name, problem.path),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stagecraft_api::error::truncate;
 use stagecraft_api::limit;
 use stagecraft_api::run::Run;
-use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
+use stagecraft_api::status::{StageStatus, WorkflowPhase, WorkflowStatus};
 use stagecraft_api::workflow::{Retry, WorkflowSpec};
 
 use crate::accept::waits_for;
@@ -67,12 +67,12 @@ pub(crate) fn begin(observation: &Observation, run: &Run, retry: &Retry) -> Plan
     }
 }
 
-/// The stage asked for, what has not succeeded, and everything that follows upon those, as the stages of `finally` always do. What
-/// was skipped is asked about once more.
+/// The stage asked for, what has not come to a good end, and everything that follows upon those, as the stages of `finally` always do. What
+/// was skipped is asked about once more where it follows upon one of them: else its condition has not changed.
 fn repeated(run: &Run, status: &WorkflowStatus, from: &str) -> BTreeSet<String> {
     let open = |name: &str| {
         let stage = status.stages.iter().find(|stage| stage.name == name);
-        stage.is_none_or(|stage| stage.phase != StagePhase::Succeeded)
+        stage.is_none_or(|stage| !stage.phase.lets_others_start())
     };
     let mut again: BTreeSet<String> = run
         .stages

@@ -19,10 +19,11 @@ use crate::reference::resolve;
 use crate::schema::check_payload;
 use crate::size::bytes_of;
 
-/// Whether anything of the latest run has begun.
+/// Whether anything of the latest run has begun. A stage that was sent back to has, though its next round has not.
 pub fn has_begun(status: &WorkflowStatus) -> bool {
-    let began =
-        |stage: &StageStatus| stage.run == status.run && stage.attempt > 0 && stage.started_at.is_some();
+    let began = |stage: &StageStatus| {
+        stage.run == status.run && stage.attempt > 0 && (stage.started_at.is_some() || stage.round > 0)
+    };
     status.stages.iter().any(began)
 }
 

@@ -30,6 +30,7 @@ fn workflow(uid: &str, phase: &str, concurrency: &Value) -> Workflow {
         "spec": {"type": "echo", "concurrency": concurrency},
         "status": {
             "phase": if phase == "Succeeded" { "Completed" } else { "Running" }, "run": 1,
+            "runRef": {"name": "run", "digest": stagecraft_api::Digest::of(b"run")},
             "stages": [{"name": "work", "phase": phase, "run": 1, "attempt": u8::from(phase != "Pending"),
                         "startedAt": (phase != "Pending").then_some(START)}],
         },
@@ -174,6 +175,30 @@ fn a_newer_workflow_of_a_key_takes_the_place_of_older_ones_when_it_says_so() {
     admission.note(&old, Some(&run()));
     assert_eq!(woken(&mut receiver), ["newest"]);
     assert!(is_granted(&admission.decide(&newest, &wants, &[], now(10))));
+}
+
+#[test]
+fn one_that_cannot_run_or_is_to_end_cancels_nobody() {
+    let (admission, mut receiver) = admission(9);
+    let cancel = json!({"key": "k", "whenTaken": "cancelOlder"});
+    let old = workflow("old", "Running", &cancel);
+    admission.note(&old, Some(&run()));
+    let newer = || {
+        let mut newer = workflow("newer", "Pending", &cancel);
+        newer.metadata.creation_timestamp = serde_json::from_value(json!("2026-11-01T10:00:09Z")).unwrap();
+        newer
+    };
+    let mut refused = newer();
+    refused.status.as_mut().unwrap().run_ref = None;
+    let mut cancelled = newer();
+    cancelled.spec.cancel = true;
+    for harmless in [refused, cancelled] {
+        admission.note(&harmless, None);
+        assert_eq!(admission.superseded_by(&old), None);
+    }
+    assert!(woken(&mut receiver).is_empty());
+    admission.note(&newer(), None);
+    assert_eq!(admission.superseded_by(&old), Some("newer".to_owned()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use stagecraft_api::budget::{Amount, ModelUsage};
 use stagecraft_api::condition::PROGRESSING;
 use stagecraft_api::error::Category;
 use stagecraft_api::result::Outcome;
-use stagecraft_api::status::{Changes, WorkspaceRef};
+use stagecraft_api::status::{Changes, StagePhase, WorkspaceRef};
 use stagecraft_api::{Digest, WorkflowPhase};
 use stagecraft_core::approval::ApprovalEvidence;
 use stagecraft_core::resolve::{Refusal, resolve};
@@ -47,6 +47,7 @@ fn see(scene: &mut Scene, name: &str, request: &ApprovalSpec, decision: Option<D
     let evidence = ApprovalEvidence {
         expires_at: request.expires_at,
         decision,
+        decided_at: None,
     };
     scene.observation.approvals.insert(name.to_owned(), evidence);
 }
@@ -197,6 +198,25 @@ fn nobody_deciding_ends_the_wait() {
         ("ApprovalExpired", Category::Timeout)
     );
     assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+}
+
+#[test]
+fn a_decision_that_comes_too_late_counts_for_nothing_whoever_looked_when() {
+    // The operator was away, or the Workflow suspended, until long after both.
+    for (decided_at, expected) in [(109, StagePhase::Running), (111, StagePhase::Failed)] {
+        let mut scene = made(&json!({"question": "Ship it?", "expiresSeconds": 100}));
+        let (name, request) = asked(&scene.act());
+        see(&mut scene, &name, &request, Some(decided(Verdict::Approved)));
+        let known = scene.observation.approvals.get_mut(&name).unwrap();
+        known.decided_at = Some(at(decided_at));
+        scene.at(5_000).act();
+        let stage = scene.stage("ship");
+        assert_eq!(stage.phase, expected, "{decided_at}");
+        if let Some(error) = &stage.error {
+            assert_eq!(error.code, "ApprovalExpired");
+            assert!(error.message.contains("bob decided too late"), "{error:?}");
+        }
+    }
 }
 
 #[test]

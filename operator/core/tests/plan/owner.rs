@@ -349,3 +349,32 @@ fn the_status_says_of_which_spec_it_speaks() {
     );
     assert!(quiet(&scene.plan()));
 }
+
+#[test]
+fn a_new_run_keeps_what_was_done_after_a_stage_that_was_skipped() {
+    let mut scene = Scene::new("unused");
+    scene.observation.spec.template_ref = None;
+    let template = json!({"stages": [
+        {"name": "a", "agent": "worker"},
+        {"name": "b", "agent": "worker", "needs": ["a"], "when": "false"},
+        {"name": "c", "agent": "worker", "needs": ["b"]},
+        {"name": "d", "agent": "worker", "needs": ["c"], "retries": 0},
+    ]});
+    scene.observation.spec.template = Some(serde_json::from_value(template).unwrap());
+    scene.act();
+    scene.act();
+    scene.result("a", success(json!({})));
+    scene.act();
+    scene.result("c", success(json!({})));
+    scene.act();
+    scene.result("d", failure(Category::Execution));
+    scene.act();
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Failed);
+    scene.observation.spec.retry = Some(again("d", 2));
+    scene.act();
+    scene.act();
+    assert_eq!(
+        scene.stages(),
+        "a Succeeded 1, b Skipped 0, c Succeeded 1, d Running 2"
+    );
+}

@@ -359,3 +359,17 @@ fn a_round_begins_with_the_work_that_was_judged() {
         assert_eq!(task.workspace.as_ref().unwrap().commit, digit.repeat(40));
     }
 }
+
+#[test]
+fn a_workflow_that_goes_back_to_its_first_stage_has_begun() {
+    let mut scene = running(template(3));
+    made(&mut scene);
+    scene.observation.spec.suspend = true;
+    scene.result("check", measured(2.0));
+    scene.act();
+    assert_eq!(
+        scene.stages(),
+        "make Pending 1, check Pending 1, other Pending 1, last Pending 0"
+    );
+    assert!(stagecraft_core::start::has_begun(&scene.observation.status));
+}

@@ -447,3 +447,23 @@ fn a_run_that_would_not_fit_a_config_map_is_refused() {
         "{found:?}"
     );
 }
+
+#[test]
+fn an_agent_whose_schemas_are_none_is_found_before_any_stage_runs() {
+    for field in ["payloadSchema", "outputsSchema"] {
+        let mut catalog = catalog("a");
+        let agent = catalog.agents.get_mut("worker").unwrap();
+        let schema = Some(object(json!({"type": "strange"})));
+        if field == "payloadSchema" {
+            agent.payload_schema = schema;
+        } else {
+            agent.outputs_schema = schema;
+        }
+        // What a payload refers to is known only later; its schema is looked at all the same.
+        let payload = json!({"stages": [{"name": "a", "payload": {"of": "${{ repair.round }}"}}]});
+        for spec in [json!({}), payload] {
+            let name = format!("Agent worker: spec.{field}");
+            check(&spec_with(spec), &catalog, &[(&name, "", "is not a JSON Schema")]);
+        }
+    }
+}
