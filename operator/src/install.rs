@@ -89,9 +89,16 @@ pub async fn mark_undecodable(
                 context.clock.now().timestamp(),
             ),
         };
+        // A merge patch replaces the list: what others know of the Workflow stays in it.
+        let others = known.into_iter().flatten();
+        let mut conditions: Vec<_> = others
+            .filter(|other| other.get("type").and_then(|kind| kind.as_str()) != Some(ACCEPTED))
+            .cloned()
+            .collect();
+        conditions.insert(0, json!(condition));
         let patch = json!({
             "metadata": {"resourceVersion": current.resource_version()},
-            "status": {"message": message, "conditions": [condition]},
+            "status": {"message": message, "conditions": conditions},
         });
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;

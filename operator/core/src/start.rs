@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use stagecraft_api::condition::Reason;
 use stagecraft_api::error::{Category, StructuredError, one_line, truncate};
 use stagecraft_api::moment::Moment;
-use stagecraft_api::run::RunStage;
+use stagecraft_api::run::{Run, RunStage};
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::{limit, name};
 
@@ -34,6 +34,21 @@ pub fn seat(namespace: &str, run: &RunStage) -> Seat {
         namespace: namespace.to_owned(),
         agent: format!("{owner}/{}", run.agent.name),
     }
+}
+
+/// When all that a stage waits for was over. The same each time that it is asked, after a restart, too.
+pub(crate) fn ready_since(stage: &RunStage, run: &Run, status: &WorkflowStatus) -> Option<Moment> {
+    let find = |name: &str| status.stages.iter().find(|known| known.name == name);
+    let next = find(&stage.name).and_then(|known| known.next_attempt_at);
+    let over = |name: &String| find(name)?.finished_at;
+    let needs = || stage.needs.iter().filter_map(over).max();
+    let others = || {
+        let main = Part::Main.stages(run, status);
+        main.filter(|_| stage.finally)
+            .filter_map(|known| known.finished_at)
+            .max()
+    };
+    next.or_else(needs).or_else(others).or(status.started_at)
 }
 
 impl Draft<'_> {
@@ -132,22 +147,8 @@ impl Draft<'_> {
         has_begun(&self.status)
     }
 
-    /// The same each time that it is asked, after a restart, too.
-    pub(crate) fn ready_since(&self, run: &RunStage) -> Moment {
-        let find = |name: &str| self.status.stages.iter().find(|stage| stage.name == name);
-        let next = find(&run.name).and_then(|stage| stage.next_attempt_at);
-        let over = |name: &String| find(name)?.finished_at;
-        let needs = || run.needs.iter().filter_map(over).max();
-        let others = || {
-            let main = Part::Main.stages(self.run, &self.status);
-            main.filter(|_| run.finally)
-                .filter_map(|stage| stage.finished_at)
-                .max()
-        };
-        next.or_else(needs)
-            .or_else(others)
-            .or(self.status.started_at)
-            .unwrap_or(self.observation.now)
+    pub(crate) fn ready_since(&self, stage: &RunStage) -> Moment {
+        ready_since(stage, self.run, &self.status).unwrap_or(self.observation.now)
     }
 
     fn give_up_if_failed(&mut self, part: Part) -> bool {

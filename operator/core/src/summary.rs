@@ -11,6 +11,7 @@ use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowPhase, WorkflowStatus};
 
 use crate::ending::Part;
+use crate::start::ready_since;
 
 /// Fills in everything that follows from the stages of a Workflow that runs. `reasons` says why stages are where they
 /// are, by name, where their phase does not tell.
@@ -27,7 +28,7 @@ pub fn summarize(status: &mut WorkflowStatus, run: &Run, reasons: &BTreeMap<Stri
         Some(_) => Part::Finally,
     };
     let stages: Vec<&StageStatus> = part.stages(run, status).collect();
-    let current = current(&stages).cloned();
+    let current = current(&stages, reasons).cloned();
     status.progress = progress;
     if let Some(current) = current {
         let reason = reasons.get(&current.name).copied();
@@ -35,11 +36,20 @@ pub fn summarize(status: &mut WorkflowStatus, run: &Run, reasons: &BTreeMap<Stri
     }
 }
 
-/// The stage that a person would name: one that runs, else one that waits, else the next.
-fn current<'a>(stages: &[&'a StageStatus]) -> Option<&'a StageStatus> {
+/// The stage that a person would name: one that runs, else one that waits for the next attempt, else one that waits for a person, else one
+/// that is ready, else the next.
+fn current<'a>(stages: &[&'a StageStatus], reasons: &BTreeMap<String, Reason>) -> Option<&'a StageStatus> {
     let first = |phase| stages.iter().find(|stage| stage.phase == phase).copied();
+    let held = |what: &dyn Fn(&Reason) -> bool| {
+        let is_held = |stage: &&&StageStatus| {
+            stage.phase == StagePhase::Pending && reasons.get(&stage.name).is_some_and(what)
+        };
+        stages.iter().find(is_held).copied()
+    };
     first(StagePhase::Running)
         .or_else(|| first(StagePhase::Waiting))
+        .or_else(|| held(&|reason| *reason == Reason::AwaitingApproval))
+        .or_else(|| held(&|_| true))
         .or_else(|| first(StagePhase::Pending))
 }
 
@@ -47,7 +57,7 @@ fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: 
     let begun = current.phase != StagePhase::Pending;
     if reason == Some(Reason::AwaitingApproval) {
         status.phase = WorkflowPhase::AwaitingApproval;
-    } else if begun {
+    } else if begun || status.phase == WorkflowPhase::AwaitingApproval {
         status.phase = run
             .stage(&current.name)
             .map_or(WorkflowPhase::Running, |stage| stage.phase);
@@ -73,9 +83,47 @@ fn go_on(status: &mut WorkflowStatus, run: &Run, current: &StageStatus, reason: 
             Reason::Pending
         }
     });
-    let message = status.message.clone();
+    let message = truncate(
+        &format!("{}; {}", status.message, span(status, run, current, reason)),
+        limit::CONDITION_BYTES,
+    );
     set(status, PROGRESSING, "True", reason, &message, now);
     set(status, SUCCEEDED, "Unknown", reason, &message, now);
+}
+
+/// Since when the Workflow is where it is, and until when it may be.
+fn span(status: &WorkflowStatus, run: &Run, current: &StageStatus, reason: Reason) -> String {
+    let pinned = run.stage(&current.name);
+    let since = match current.phase {
+        StagePhase::Running => current.attempt_started_at,
+        StagePhase::Waiting => current.history.last().map(|summary| summary.finished_at),
+        _ => pinned.and_then(|stage| ready_since(stage, run, status)),
+    };
+    let deadline = run
+        .deadline_seconds
+        .and_then(|seconds| Some(status.started_at?.plus_seconds(seconds.into())));
+    let until = match (current.phase, reason) {
+        (StagePhase::Running, _) => current
+            .attempt_started_at
+            .zip(pinned)
+            .map(|(since, stage)| since.plus_seconds(stage.timeout_seconds.into())),
+        (StagePhase::Waiting, _) => current.next_attempt_at,
+        (_, Reason::AwaitingApproval) => pinned
+            .and_then(|stage| stage.approval.as_ref())
+            .and_then(|wanted| Some(since?.plus_seconds(wanted.expires_seconds.into()))),
+        _ => None,
+    };
+    let until = until.into_iter().chain(deadline).min();
+    let since = since.map_or_else(
+        || "since it was accepted".to_owned(),
+        |since| format!("since {since}"),
+    );
+    match until {
+        // It is told already.
+        Some(until) if current.message.contains(&until.to_string()) => since,
+        Some(until) => format!("{since}, until {until} at the latest"),
+        None => format!("{since}, without a time limit (spec.deadlineSeconds sets one)"),
+    }
 }
 
 /// "1 stage", "2 stages".

@@ -270,3 +270,30 @@ fn what_nobody_could_answer_is_refused_before_any_stage_runs() {
         assert_eq!(violations[0].field, field);
     }
 }
+
+#[test]
+fn a_stage_that_waits_for_a_person_is_named_before_others_that_cannot_begin() {
+    let mut scene = Scene::new("unused");
+    scene.observation.spec.template_ref = None;
+    let template = json!({"stages": [
+        {"name": "last", "agent": "worker", "needs": ["asks"]},
+        {"name": "asks", "agent": "worker", "needs": [], "approval": {"question": "Go on?", "expiresSeconds": 100}},
+    ]});
+    scene.observation.spec.template = Some(serde_json::from_value(template).unwrap());
+    scene.act();
+    let (name, request) = asked(&scene.act());
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::AwaitingApproval);
+    assert_eq!(scene.condition(PROGRESSING), "True AwaitingApproval");
+    let condition = scene.observation.status.conditions.iter();
+    let message = condition
+        .map(|condition| condition.message.as_str())
+        .find(|message| message.starts_with("asks: ready"))
+        .unwrap();
+    assert!(message.ends_with("; since 2026-11-01T10:00:00.000Z"), "{message}");
+    // Approved, and held by something else: no person is waited for any more.
+    see(&mut scene, &name, &request, Some(decided(Verdict::Approved)));
+    scene.observation.spec.suspend = true;
+    scene.act();
+    assert_eq!(scene.condition(PROGRESSING), "True Suspended");
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Running);
+}
