@@ -29,12 +29,43 @@ pub(crate) fn keep(plan: Plan, observation: &Observation) -> Plan {
     for action in &mut plan.actions {
         if let Action::Store(status) = action {
             bound(status);
+            make_room(status);
             beyond = beyond.or_else(|| problem(status));
         }
     }
     match beyond {
         Some(problem) => give_up(observation, &problem),
         None => plan,
+    }
+}
+
+/// What a status can do without, the first first: earlier attempts but for the last, what commits change file by file, then all earlier
+/// attempts. Their numbers stay in counters.
+fn make_room(status: &mut WorkflowStatus) {
+    let shed: [fn(&mut StageStatus); 3] = [
+        |stage| {
+            let surplus = stage.history.len().saturating_sub(1);
+            stage.history.drain(..surplus);
+        },
+        |stage| {
+            let judged = stage.repair.as_mut().and_then(|repair| repair.workspace.as_mut());
+            let workspaces = stage.workspace.iter_mut().chain(judged);
+            for changes in workspaces.filter_map(|workspace| workspace.changes.as_mut()) {
+                changes.stat.clear();
+            }
+        },
+        |stage| {
+            // The latest one tells when a wait for the next attempt began.
+            if stage.phase.is_terminal() {
+                stage.history.clear();
+            }
+        },
+    ];
+    for shed in shed {
+        if stored_bytes(status) <= STATUS_BYTES {
+            return;
+        }
+        status.stages.iter_mut().for_each(shed);
     }
 }
 

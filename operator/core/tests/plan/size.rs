@@ -1,6 +1,8 @@
 //! A Workflow stays under 512 KiB, whatever an agent writes.
 
 use serde_json::{Value, json};
+use stagecraft_api::WorkflowPhase;
+use stagecraft_api::budget::{Amount, ModelUsage, Tokens};
 use stagecraft_api::digest::Digest;
 use stagecraft_api::error::{Category, Severity, StructuredError, truncate};
 use stagecraft_api::limit::{self, stored_bytes};
@@ -72,6 +74,36 @@ fn gates() -> Vec<Value> {
     (0..12).map(gate).collect()
 }
 
+/// The same, of which none stops anything.
+fn warnings() -> Vec<Value> {
+    let mut gates = gates();
+    for gate in &mut gates {
+        gate["severity"] = json!("warning");
+    }
+    gates
+}
+
+/// As much as can be told of models.
+fn worst_usage() -> Vec<ModelUsage> {
+    let usage = |number: usize| ModelUsage {
+        run: u32::MAX,
+        stage: stages()[number % limit::STAGES].clone(),
+        provider: "p".repeat(63),
+        model: format!("{number:02}{}", "m".repeat(198)),
+        amount: Amount {
+            calls: limit::COUNT / 100,
+            tokens: Tokens {
+                input: limit::COUNT / 1_000,
+                output: limit::COUNT / 1_000,
+                cache_write: limit::COUNT / 1_000,
+                cache_read: limit::COUNT / 1_000,
+            },
+            cost: limit::COUNT / 100,
+        },
+    };
+    (0..limit::MODEL_USAGES).map(usage).collect()
+}
+
 fn worst_failure(text: &str) -> Outcome {
     Outcome::Failed {
         error: StructuredError {
@@ -88,13 +120,14 @@ fn worst_failure(text: &str) -> Outcome {
 
 /// Every stage fails until its history is full, and then ends as `last` says. All stages run side by side, so that one
 /// failure ends none of the others.
-fn play(text: &str, last: fn(&str) -> Outcome) -> WorkflowStatus {
+fn play(text: &str, last: fn(&str) -> Outcome, gates: &[Value]) -> WorkflowStatus {
     let mut scene = Scene::new(&template(":"));
     scene.observation.spec.stages = stages()
         .iter()
-        .map(|name| serde_json::from_value(json!({"name": name, "retries": 5, "gates": gates()})).unwrap())
+        .map(|name| serde_json::from_value(json!({"name": name, "retries": 5, "gates": gates})).unwrap())
         .collect();
     scene.act();
+    scene.observation.used = Some(worst_usage());
     for round in 0..6 {
         scene.at(round * 1_000_000);
         scene.act();
@@ -115,9 +148,9 @@ fn play(text: &str, last: fn(&str) -> Outcome) -> WorkflowStatus {
 fn the_largest_status_and_spec_stay_under_the_bound() {
     for text in TEXTS {
         for last in [worst_success, worst_failure] {
-            let status = play(text, last);
+            let status = play(text, last, &gates());
             assert!(status.phase.is_terminal(), "{:?}", status.phase);
-            assert_eq!(status.stages[1].history.len(), limit::HISTORY);
+            assert!((1..=limit::HISTORY).contains(&status.stages[1].history.len()));
             let bytes = stored(&status);
             assert!(
                 bytes + limit::SPEC_BYTES < limit::WORKFLOW_BYTES,
@@ -135,6 +168,24 @@ fn the_largest_status_and_spec_stay_under_the_bound() {
                 assert!(condition.message.len() <= limit::CONDITION_BYTES);
             }
         }
+    }
+}
+
+#[test]
+fn the_largest_workflow_that_succeeds_is_no_failure() {
+    for text in TEXTS {
+        let status = play(text, worst_success, &warnings());
+        assert_eq!(status.phase, WorkflowPhase::Completed, "{}", status.message);
+        let bytes = stored(&status);
+        assert!(
+            bytes + limit::SPEC_BYTES < limit::WORKFLOW_BYTES,
+            "{bytes} bytes of status with {text:?}"
+        );
+        for stage in status.stages.iter().skip(1) {
+            assert!(stage.workspace.is_some() && !stage.outputs.is_empty());
+            check_texts(stage);
+        }
+        assert_eq!(status.models.unwrap().by.len(), limit::MODEL_USAGES);
     }
 }
 
