@@ -12,8 +12,10 @@ use stagecraft_api::{Digest, limit, name};
 
 use crate::advance::Draft;
 use crate::envelope::{inputs, workspace};
+use crate::expression::scope;
 use crate::observation::Observation;
 use crate::plan::Action;
+use crate::reference::resolve;
 use crate::summary::counted;
 
 /// How often the work may go back because a person said so.
@@ -94,7 +96,7 @@ impl Draft<'_> {
             Some(decision) => {
                 json!({"by": decision.by, "comment": decision.comment, "answer": decision.answer})
             }
-            None => json!({"by": "", "comment": "", "answer": ""}),
+            None => undecided(),
         }
     }
 
@@ -142,6 +144,26 @@ impl Draft<'_> {
         }
     }
 
+    /// Who will do what with what: the payload as the agent will get it, but for what the decision itself puts in, and the artifacts.
+    fn what_will_be_done(&self, stage: &RunStage) -> Value {
+        let mut scope = scope(&self.observation.identity, self.run, stage, &self.status);
+        if let Some(scope) = scope.as_object_mut() {
+            scope.insert("approval".to_owned(), undecided());
+        }
+        // What cannot be resolved is told when the stage starts.
+        let payload = resolve(&stage.payload, &scope).unwrap_or_else(|_| stage.payload.clone());
+        let mut plan = json!({"agent": stage.agent.name, "payload": payload});
+        let inputs = inputs(stage, &self.status.stages).0;
+        let inputs = inputs
+            .iter()
+            .map(|input| format!("{}/{}@{}", input.stage, input.name, input.digest));
+        let inputs: Vec<String> = inputs.collect();
+        if let Some(plan) = plan.as_object_mut().filter(|_| !inputs.is_empty()) {
+            plan.insert("inputs".to_owned(), json!(inputs));
+        }
+        plan
+    }
+
     fn request(&self, stage: &RunStage, wanted: &StageApproval) -> ApprovalSpec {
         let Observation { identity, spec, .. } = self.observation;
         let status = self.status.stages.iter().find(|status| status.name == stage.name);
@@ -149,8 +171,8 @@ impl Draft<'_> {
         let workspace = workspace(stage, self.run, &self.status.stages);
         let diff = workspace.as_ref().map(diff).unwrap_or_default();
         let commit = workspace.map(|workspace| workspace.commit);
-        let plan = json!({"agent": stage.agent.name, "payload": stage.payload});
-        let subject = json!([commit, inputs(stage, &self.status.stages).0, plan]);
+        let plan = self.what_will_be_done(stage);
+        let subject = json!([commit, plan]);
         let choices = match wanted.kind {
             ApprovalKind::YesNo => vec!["yes".to_owned(), "no".to_owned()],
             ApprovalKind::Approval | ApprovalKind::Text | ApprovalKind::Choice => wanted.choices.clone(),
@@ -185,6 +207,11 @@ impl Draft<'_> {
             decision: None,
         }
     }
+}
+
+/// What expressions read as `approval` while nobody has decided.
+fn undecided() -> Value {
+    json!({"by": "", "comment": "", "answer": ""})
 }
 
 /// The same for the same question about the same thing.

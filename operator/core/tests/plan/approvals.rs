@@ -297,3 +297,28 @@ fn a_stage_that_waits_for_a_person_is_named_before_others_that_cannot_begin() {
     assert_eq!(scene.condition(PROGRESSING), "True Suspended");
     assert_eq!(scene.observation.status.phase, WorkflowPhase::Running);
 }
+
+#[test]
+fn what_is_approved_is_shown_as_the_agent_will_get_it() {
+    let plan_for = |url: &str| {
+        let mut scene = Scene::new("unused");
+        scene.observation.spec.template_ref = None;
+        let template = json!({"stages": [
+            {"name": "make", "agent": "worker"},
+            {"name": "ship", "agent": "worker", "needs": ["make"], "approval": {"question": "Ship it?"},
+             "payload": {"what": "${{ stages.make.outputs.url }}", "who": "${{ approval.by }}"}},
+        ]});
+        scene.observation.spec.template = Some(serde_json::from_value(template).unwrap());
+        scene.act();
+        scene.act();
+        scene.result("make", success(json!({"url": url})));
+        asked(&scene.act())
+    };
+    let (name, request) = plan_for("http://a");
+    assert_eq!(
+        request.subject.plan,
+        r#"{"agent":"worker","payload":{"what":"http://a","who":""}}"#
+    );
+    let (other, about) = plan_for("http://b");
+    assert_ne!((name, request.subject.digest), (other, about.subject.digest));
+}
