@@ -178,9 +178,11 @@ impl Admission {
         }
     }
 
-    /// How many ready stages a limit holds back.
-    pub fn waiting(&self) -> usize {
-        self.state().waiting.len()
+    /// How many ready stages a limit holds back, and since when the oldest of them is ready.
+    pub fn waiting(&self) -> (usize, Option<Moment>) {
+        let state = self.state();
+        let since = state.waiting.values().map(|waiter| waiter.candidate.since);
+        (state.waiting.len(), since.min())
     }
 
     /// UIDs of all that it remembers.

@@ -70,6 +70,15 @@ pub struct Context {
 }
 
 impl Context {
+    /// Shows every Workflow that can be decoded, without copying any.
+    pub fn each_workflow(&self, mut show: impl FnMut(&Workflow)) {
+        for object in self.store.state() {
+            if let Ok(workflow) = &object.0 {
+                show(workflow);
+            }
+        }
+    }
+
     /// Every Workflow that can be decoded, by namespace and name.
     pub fn workflows(&self) -> Vec<Arc<Workflow>> {
         let all = self.store.state().into_iter();
@@ -119,13 +128,40 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
-    /// For metrics.
-    fn reason(&self) -> &'static str {
+    /// For metrics: which step failed.
+    fn step(&self) -> &'static str {
         match self {
             Self::Observe(_) => "observe",
             Self::Apply(_) => "apply",
             Self::Mark(_) => "mark",
         }
+    }
+
+    /// For metrics: why, as far as the API server's answer tells.
+    fn reason(&self) -> &'static str {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<kube::Error>() {
+                return reason(error);
+            }
+            cause = error.source();
+        }
+        "other"
+    }
+}
+
+fn reason(error: &kube::Error) -> &'static str {
+    let kube::Error::Api(status) = error else {
+        return "unreachable";
+    };
+    match status.code {
+        403 => "forbidden",
+        404 => "not_found",
+        409 => "conflict",
+        422 => "invalid",
+        429 => "throttled",
+        500.. => "server",
+        _ => "other",
     }
 }
 
@@ -183,7 +219,10 @@ async fn reconcile_workflow(
         let mut planned = plan(&observation, &context.settings);
         // Kept until what was decided is stored: the next one counts it.
         let _turn = if planned.wants.is_empty() {
-            context.admission.withdraw(&observation.identity.uid);
+            // A plan that only looks closer tells nothing about what is wanted.
+            if !planned.only_looks() {
+                context.admission.withdraw(&observation.identity.uid);
+            }
             None
         } else {
             let turn = context.admission.turn(context).await?;
@@ -241,7 +280,11 @@ fn expects_a_result(status: &WorkflowStatus) -> bool {
     reason = "the controller hands these over by value"
 )]
 fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> controller::Action {
-    context.metrics.errors.with_label_values(&[error.reason()]).inc();
+    context
+        .metrics
+        .errors
+        .with_label_values(&[error.step(), error.reason()])
+        .inc();
     tracing::warn!(
         workflow = object.name_any(),
         namespace = object.namespace().unwrap_or_default(),
@@ -256,7 +299,29 @@ fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Contex
 mod tests {
     use serde_json::json;
 
-    use super::expects_a_result;
+    use kube::core::Status;
+
+    use super::{ReconcileError, expects_a_result};
+    use crate::observe::ObserveError;
+
+    #[test]
+    fn an_error_is_counted_by_what_the_api_server_said() {
+        for (code, expected) in [
+            (403, "forbidden"),
+            (409, "conflict"),
+            (429, "throttled"),
+            (503, "server"),
+        ] {
+            let refused = kube::Error::Api(Box::new(Status::failure("no", "No").with_code(code)));
+            let error = ReconcileError::from(ObserveError::Read {
+                what: "a Job",
+                source: refused,
+            });
+            assert_eq!((error.step(), error.reason()), ("observe", expected));
+        }
+        let error = ReconcileError::from(ObserveError::Incomplete("UID"));
+        assert_eq!(error.reason(), "other");
+    }
 
     #[test]
     fn only_a_workflow_with_an_attempt_under_way_is_looked_at_while_the_results_are_out_of_reach() {

@@ -1,5 +1,6 @@
 //! Everything that the leader does, over whatever is outside of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use kube::api::Api;
 use kube::runtime::controller::Controller;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
-use stagecraft_api::{Agent, ModelProvider, Workflow, WorkflowTemplate};
+use stagecraft_api::{Agent, ModelProvider, Moment, Workflow, WorkflowTemplate};
 use stagecraft_core::Settings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -145,36 +146,57 @@ pub async fn lead(
 
 /// Keeps the gauges fresh.
 async fn measure(context: Arc<Context>) {
+    // A phase that was counted once goes back to 0.
+    let mut workflows: BTreeMap<&'static str, i64> = BTreeMap::new();
+    let mut stages: BTreeMap<&'static str, i64> = BTreeMap::new();
     loop {
         let metrics = &context.metrics;
         if let Ok((depths, results)) = context.queue.depths().await {
             let now = context.clock.now();
+            // Several agents may share one label.
+            let mut queues: BTreeMap<String, (i64, i64)> = BTreeMap::new();
             for Depth { agent, tasks, oldest } in depths {
-                let agent = metrics.label_of(&agent);
-                let age = oldest.map_or(0, |oldest| now.millis_since(oldest) / 1000);
-                metrics.queue_depth.with_label_values(&[&agent]).set(tasks);
-                let oldest = metrics.queue_oldest.with_label_values(&[&agent]);
-                oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
+                let (depth, age) = queues.entry(metrics.label_of(&agent)).or_default();
+                *depth = depth.saturating_add(tasks);
+                *age = (*age).max(oldest.map_or(0, |oldest| seconds(oldest, now)));
+            }
+            for (agent, (depth, age)) in queues {
+                metrics.queue_depth.with_label_values(&[&agent]).set(depth);
+                metrics.queue_oldest.with_label_values(&[&agent]).set(age);
             }
             metrics.results_lag.set(results);
         }
         metrics.redis_up.set(i64::from(context.queue.is_healthy()));
-        let held = i64::try_from(context.admission.waiting()).unwrap_or(i64::MAX);
-        metrics.stages_held.set(held);
-        metrics.workflows.reset();
-        metrics.stages.reset();
-        for workflow in context.workflows() {
-            metrics.workflows.with_label_values(&[phase(&workflow)]).inc();
+        let (held, oldest) = context.admission.waiting();
+        metrics.stages_held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        let waited = oldest.map_or(0, |oldest| seconds(oldest, context.clock.now()));
+        metrics.stages_held_oldest.set(waited);
+        for count in workflows.values_mut().chain(stages.values_mut()) {
+            *count = 0;
+        }
+        context.each_workflow(|workflow| {
+            *workflows.entry(phase(workflow)).or_default() += 1;
             let status = workflow
                 .status
                 .iter()
                 .filter(|status| !status.phase.is_terminal());
             for stage in status.flat_map(|status| &status.stages) {
-                metrics.stages.with_label_values(&[stage.phase.as_str()]).inc();
+                *stages.entry(stage.phase.as_str()).or_default() += 1;
+            }
+        });
+        // Each is set at once, so that nobody reads one that is half counted.
+        for (gauges, counts) in [(&metrics.workflows, &workflows), (&metrics.stages, &stages)] {
+            for (phase, count) in counts {
+                gauges.with_label_values(&[phase]).set(*count);
             }
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
+}
+
+/// Whole seconds from one moment to another.
+fn seconds(from: Moment, to: Moment) -> i64 {
+    i64::try_from(to.millis_since(from) / 1000).unwrap_or(i64::MAX)
 }
 
 fn phase(workflow: &Workflow) -> &'static str {

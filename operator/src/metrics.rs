@@ -33,7 +33,7 @@ pub struct Metrics {
     pub hand_off: Histogram,
     /// From the gateway's acceptance of a result to the status that accounts for it, in seconds.
     pub result_latency: Histogram,
-    /// Failed reconciliations by step.
+    /// Failed reconciliations by step and reason.
     pub errors: IntCounterVec,
     /// What happened to Workflows, by reason of the Event.
     pub events: IntCounterVec,
@@ -53,6 +53,8 @@ pub struct Metrics {
     pub stages: IntGaugeVec,
     /// Ready stages that a limit holds back.
     pub stages_held: IntGauge,
+    /// How long the oldest of them has been ready, in seconds.
+    pub stages_held_oldest: IntGauge,
     /// Requests to the API server.
     pub api_requests: ApiRequests,
     attempts: IntCounterVec,
@@ -85,7 +87,7 @@ impl Metrics {
             errors: all.counters(
                 "stagecraft_reconcile_errors_total",
                 "Failed reconciliations.",
-                &["step"],
+                &["step", "reason"],
             )?,
             events: all.counters("stagecraft_events_total", "Events on Workflows.", &["reason"])?,
             leader: all.gauge("stagecraft_leader", "1 while this process leads.")?,
@@ -107,6 +109,10 @@ impl Metrics {
                 &["phase"],
             )?,
             stages_held: all.gauge("stagecraft_stages_held", "Ready stages that a limit holds back.")?,
+            stages_held_oldest: all.gauge(
+                "stagecraft_stages_held_oldest_seconds",
+                "How long the oldest stage that a limit holds back has been ready; 0 when there is none.",
+            )?,
             api_requests: ApiRequests(all.counters(
                 "stagecraft_api_requests_total",
                 "Requests to the API server; code is error where none came back.",

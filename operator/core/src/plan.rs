@@ -34,6 +34,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether it wants to see more before it decides anything.
+    pub fn only_looks(&self) -> bool {
+        let looks = |action: &Action| matches!(action, Action::Look { .. });
+        !self.actions.is_empty() && self.actions.iter().all(looks)
+    }
+
     /// Looks again at `at`, or sooner if that was wanted already.
     pub(crate) fn wake(&mut self, at: Moment) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
