@@ -44,6 +44,13 @@ impl Budget {
         Some(format!("{used} of {limit} {name}"))
     }
 
+    /// What of it more would go beyond, as it is told to people; none while there is room.
+    pub fn exceeded_by(&self, amount: &Amount) -> Option<String> {
+        let pairs = self.pairs(amount);
+        let (name, limit, used) = pairs.iter().find(|(_, limit, used)| used > limit)?;
+        Some(format!("up to {used} of {limit} {name}"))
+    }
+
     /// The largest share that is used, in percent; none without a limit.
     pub fn percent(&self, amount: &Amount) -> Option<u64> {
         let shares = self.pairs(amount);

@@ -37,6 +37,8 @@ use crate::schema::conditions;
         .message("model is required for this provider: name the model that agents use by default"),
     validation = Rule::new("self.provider != 'builtin' || !(has(self.model) || has(self.baseUrl) || has(self.secretRef))")
         .message("the builtin provider calls no model: remove model, baseUrl and secretRef, or choose provider anthropic or openai"),
+    validation = Rule::new("!has(self.fallback) || self.fallback.all(other, has(other.provider) || has(other.model))")
+        .message("each entry of fallback names a provider, a model, or both"),
     validation = Rule::new("self.provider != 'anthropic' || has(self.secretRef)")
         .message("secretRef is required for provider anthropic: create a Secret that holds the API key and name it here"),
 )]
@@ -74,6 +76,17 @@ pub struct ModelProviderSpec {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_output_tokens: u32,
 
+    /// What is called instead, the first that can be, where a call of this provider cannot be made or fails before anything of an answer was
+    /// passed on: it is left alone, at a limit, overloaded or away. Default: nothing. At most 4.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub fallback: Vec<ModelFallback>,
+
+    /// Whether that comes first, too, where the cost budget has no room for the most that a call of this provider may cost. Default: false, by
+    /// which a call is made while anything of the budget is left.
+    #[serde(default)]
+    pub fallback_on_budget: bool,
+
     /// Limits of what is sent to the provider.
     #[serde(default)]
     pub limits: ProviderLimits,
@@ -89,6 +102,21 @@ fn much_output() -> u32 {
 
 fn five_minutes() -> u32 {
     300
+}
+
+/// Another model, or another provider of the same protocol.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelFallback {
+    /// Name of a ModelProvider in the same namespace. One that speaks another protocol is passed over; what it falls back on itself does not
+    /// count. Default: the provider that falls back. A DNS label of at most 63 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub provider: Option<String>,
+    /// The model. Default: that of the provider. At most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub model: Option<String>,
 }
 
 /// The protocol that a provider speaks.

@@ -73,7 +73,7 @@ pub async fn observe(
     };
     let model_trouble = model.and_then(|model| {
         let now = context.clock.now();
-        context.reports.trouble(&identity.namespace, &model.provider, now)
+        context.model_trouble(&identity.namespace, &model.provider, now)
     });
     Ok(Observation {
         now: context.clock.now(),

@@ -45,6 +45,33 @@ impl Reports {
     }
 }
 
+impl Context {
+    /// Why no call can be made now of what a Workflow names: neither of that provider, nor of one that it falls back on.
+    pub fn model_trouble(&self, namespace: &str, name: &str, now: Moment) -> Option<Trouble> {
+        let trouble = self.reports.trouble(namespace, name, now)?;
+        let providers = self.providers.state();
+        let known: Vec<&ModelProvider> = providers
+            .iter()
+            .filter_map(|object| object.0.as_ref().ok())
+            .filter(|provider| provider.namespace().as_deref() == Some(namespace))
+            .collect();
+        let own = known.iter().find(|provider| provider.name_any() == name);
+        let is_well = |other: &str| {
+            let is_there = known.iter().any(|provider| provider.name_any() == other);
+            is_there && self.reports.trouble(namespace, other, now).is_none()
+        };
+        let helps = trouble.may_fall_back()
+            && own.is_some_and(|own| others(own).any(|other| other != name && is_well(other)));
+        (!helps).then_some(trouble)
+    }
+}
+
+/// The providers that one falls back on.
+fn others(provider: &ModelProvider) -> impl Iterator<Item = &str> {
+    let fallback = provider.spec.fallback.iter();
+    fallback.filter_map(|other| other.provider.as_deref())
+}
+
 /// Looks after all providers, for ever.
 pub async fn look_after(context: Arc<Context>, wake: UnboundedSender<ObjectRef<Guarded>>) {
     loop {
@@ -103,8 +130,19 @@ async fn look(context: &Context, provider: &ModelProvider, wake: &UnboundedSende
     if before.and_then(|before| trouble(&before, now)) == after {
         return;
     }
+    // Those that fall back on it wait for it, too.
+    let concerned: BTreeSet<String> = context
+        .providers
+        .state()
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .filter(|known| known.namespace().unwrap_or_default() == place.0)
+        .filter(|known| known.name_any() == place.1 || others(known).any(|other| other == place.1))
+        .map(ResourceExt::name_any)
+        .collect();
     for workflow in context.workflows() {
-        let waits = workflow.spec.model.as_ref().map(|model| model.provider.as_str()) == Some(&*place.1)
+        let model = workflow.spec.model.as_ref();
+        let waits = model.is_some_and(|model| concerned.contains(&model.provider))
             && workflow.namespace().unwrap_or_default() == place.0
             && workflow.status.as_ref().is_none_or(is_alive);
         if waits && wake.unbounded_send(children::reference(&workflow)).is_err() {

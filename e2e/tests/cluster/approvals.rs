@@ -162,6 +162,28 @@ fn a_decision_counts_once_in_the_name_of_whoever_makes_it() -> anyhow::Result<()
 }
 
 #[test]
+fn questions_are_answered_by_a_text_or_by_yes_or_no() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let me = whoami().await?;
+        for (name, kind, wrong, why, right) in [
+            ("told", "text", "", "spec.decision.answer", "blue, please"),
+            ("agreed", "yesNo", "maybe", "one of spec.choices", "yes"),
+        ] {
+            let question = json!({"kind": kind, "question": "Well?"});
+            world.create::<Workflow>(waiting(name, &question)).await?;
+            let approval = asked(world, name).await?;
+            let decision =
+                |answer: &str| json!({"decision": {"verdict": "approved", "by": me, "answer": answer}});
+            refuses(world, &approval, decision(wrong), why).await?;
+            patch(world, &approval, decision(right)).await?;
+            let status = world.completed(name, LIMIT).await?;
+            assert_eq!(stage(&status, "ship")?.outputs.get("colour"), Some(&json!(right)));
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_rejection_and_a_silence_end_the_wait_with_the_reason() -> anyhow::Result<()> {
     scenario(Isolation::Shared, LIMIT, async |world| {
         let me = whoami().await?;

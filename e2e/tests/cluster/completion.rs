@@ -11,7 +11,7 @@ use kube::runtime::watcher::{self, Event};
 use stagecraft_api::status::{StagePhase, WorkspaceRef};
 use stagecraft_api::{Workflow, WorkflowPhase};
 use stagecraft_e2e::scenario::gateway::Gateway;
-use stagecraft_e2e::scenario::{Isolation, World, samples, scenario};
+use stagecraft_e2e::scenario::{Isolation, World, kubectl, samples, scenario};
 
 use crate::history::History;
 
@@ -55,6 +55,17 @@ fn five_stages_complete_with_one_job_each_in_one_git_history() -> anyhow::Result
             ]
         );
         assert_eq!(world.recording().await?.jobs_of(&uid).len(), 5);
+        let pinned = status.run_ref.as_ref().map(|run| run.name.as_str());
+        let pinned = world.api::<ConfigMap>().get(pinned.unwrap_or_default()).await?;
+        assert_eq!(pinned.immutable, Some(true), "what runs can be edited");
+        let succeeded = [
+            "wait",
+            "workflow/echo",
+            "--for=condition=Succeeded",
+            "--timeout=5s",
+        ];
+        let namespace = ["-n", world.namespace.as_str()];
+        kubectl::output("kubectl", &[&namespace[..], &succeeded[..]].concat()).await?;
 
         let worked = status.stages.iter().filter(|stage| stage.name != "initialize");
         let commits: Vec<WorkspaceRef> = worked.filter_map(|stage| stage.workspace.clone()).collect();

@@ -20,6 +20,7 @@ mod graphs;
 mod history;
 mod kills;
 mod log_lines;
+mod metrics;
 mod models;
 mod owner;
 mod repairs;

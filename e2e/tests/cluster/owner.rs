@@ -180,6 +180,10 @@ fn what_is_pinned_cannot_be_edited_and_what_can_shows_in_status() -> anyhow::Res
                 json!([{"name": "validate", "payload": {"delayMillis": 1}}]),
             ),
             ("deadlineSeconds", json!(601)),
+            ("model", json!({"provider": "other"})),
+            ("budget", json!({"calls": 1})),
+            ("concurrency", json!({"key": "other"})),
+            ("parameters", json!({"other": 1})),
         ] {
             let why = format!("spec.{field} is pinned");
             refuses(world, "fixed", json!({field: value}), &why).await?;

@@ -42,6 +42,15 @@ pub struct Limit<'call> {
     pub counts: Counts<'call>,
 }
 
+/// How much has to be left for a call to be let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Anything: the last call may pass the limit by its own maximum.
+    Some,
+    /// What it may cost at the most.
+    Whole,
+}
+
 /// A budget that is used up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exhausted {
@@ -68,12 +77,21 @@ impl Ledger {
         id: &str,
         open: Open,
         limits: &[Limit<'_>],
+        room: Room,
         now: Moment,
     ) -> Result<(), Exhausted> {
         self.expire(now);
         for limit in limits {
             let committed = self.committed(limit.counts);
-            if let Some(used) = limit.budget.exhausted_by(&committed) {
+            let cost = Budget {
+                cost: limit.budget.cost,
+                ..Budget::default()
+            };
+            let used = limit.budget.exhausted_by(&committed).or_else(|| match room {
+                Room::Some => None,
+                Room::Whole => cost.exceeded_by(&committed.plus(open.most.amount)),
+            });
+            if let Some(used) = used {
                 let name = limit.name.clone();
                 return Err(Exhausted { name, used });
             }
@@ -155,7 +173,7 @@ mod tests {
     use stagecraft_api::Moment;
     use stagecraft_api::budget::{Amount, Budget, ModelUsage, Tokens};
 
-    use super::{Exhausted, LINES, Ledger, Limit, Open};
+    use super::{Exhausted, LINES, Ledger, Limit, Open, Room};
 
     fn usage(run: u32, stage: &str, model: &str, tokens: u64) -> ModelUsage {
         ModelUsage {
@@ -197,7 +215,7 @@ mod tests {
             },
             counts: &|usage| usage.stage == "a",
         };
-        ledger.reserve(id, open, &[limit], at(now))
+        ledger.reserve(id, open, &[limit], Room::Some, at(now))
     }
 
     #[test]

@@ -10,7 +10,7 @@ use stagecraft_api::Moment;
 use stagecraft_api::budget::{Amount, Budget, ModelUsage};
 use tokio_util::task::TaskTracker;
 
-use super::ledger::{Exhausted, Ledger, Limit, Open};
+use super::ledger::{Exhausted, Ledger, Limit, Open, Room};
 use crate::authorize::Member;
 use crate::store::ledgers::{FRESH, LedgerPlace};
 use crate::store::{Store, StoreError};
@@ -90,11 +90,12 @@ impl Ledgers {
         })
     }
 
-    /// Lets a call through that takes no more than `most`. Without any limit nothing is written before the call.
+    /// Lets a call through that takes no more than `most`, where there is this much room. Without any limit nothing is written before the call.
     pub async fn reserve(
         self: &Arc<Self>,
         member: &Member,
         most: ModelUsage,
+        room: Room,
     ) -> Result<Reservation, BudgetError> {
         let now = Moment::now();
         let budgets = member.envelope.budgets;
@@ -121,7 +122,7 @@ impl Ledgers {
                 counts: &|_| true,
             }];
             self.change(&day, |ledger| {
-                ledger.reserve(&reservation.id, open.clone(), &limits, now)
+                ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
             })
             .await?
             .map_err(BudgetError::Exhausted)?;
@@ -142,7 +143,7 @@ impl Ledgers {
             ];
             // A refusal takes the other reservation back, by dropping it.
             self.change(&workflow, |ledger| {
-                ledger.reserve(&reservation.id, open.clone(), &limits, now)
+                ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
             })
             .await?
             .map_err(BudgetError::Exhausted)?;

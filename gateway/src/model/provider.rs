@@ -12,7 +12,9 @@ use reqwest::header::HeaderValue;
 use stagecraft_api::ModelProvider;
 use stagecraft_api::label::ALLOWED_HOSTS;
 use stagecraft_api::model::Protocol;
-use stagecraft_api::provider::{ModelProviderSpec, Prices, ProviderKind, ProviderLimits, SecretKeyRef};
+use stagecraft_api::provider::{
+    ModelFallback, ModelProviderSpec, Prices, ProviderKind, ProviderLimits, SecretKeyRef,
+};
 
 use super::request::Operation;
 use super::shared::Place;
@@ -39,6 +41,9 @@ pub struct Provider {
     pub limits: ProviderLimits,
     /// Most tokens that a call writes which does not say.
     pub max_output: u64,
+    /// What is called instead.
+    pub fallback: Vec<ModelFallback>,
+    pub fallback_on_budget: bool,
 }
 
 /// Why there is no provider.
@@ -86,6 +91,8 @@ impl Provider {
             prices: spec.prices.clone(),
             limits: spec.limits.clone(),
             max_output: spec.max_output_tokens.into(),
+            fallback: spec.fallback.clone(),
+            fallback_on_budget: spec.fallback_on_budget,
         })
     }
 

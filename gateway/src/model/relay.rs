@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use stagecraft_api::budget::{Amount, ModelUsage, Tokens};
 use stagecraft_api::model::{ProblemKind, Protocol, RunModel};
+use stagecraft_api::provider::ModelFallback;
 use tokio::time::timeout;
 
 use super::course::{Account, BYTES_OF_A_TOKEN, pass};
 use super::denied::{Denied, no_provider, not_now};
-use super::ledgers::Reservation;
+use super::ledger::Room;
+use super::ledgers::{BudgetError, Reservation};
 use super::provider::Provider;
 use super::request::{Operation, Prompt};
 use super::upstream::{Call, call};
@@ -86,85 +88,180 @@ async fn answer(
             message,
         ));
     }
-    let asked = if operation == Operation::Models {
-        Asked::default()
-    } else {
-        prompt(body, operation, choice, &provider).await?
+    let prompt = match operation {
+        Operation::Models => None,
+        _ => Some(prompt(body, choice, &provider).await?),
     };
-    let reservation = reserve(&gateway, &member, operation, choice, &provider, &asked).await?;
-    let place = (member.namespace.clone(), choice.provider.clone());
-    let models = &gateway.models;
-    let expected = if operation.is_charged() {
-        asked.expected()
-    } else {
-        0
-    };
-    models
-        .ask(&place, &provider.limits, expected)
-        .await
-        .map_err(|reason| not_now(&choice.provider, reason))?;
-    let mut account = Account {
-        gateway: gateway.clone(),
-        place: place.clone(),
-        provider: provider.clone(),
-        operation,
-        model: asked.model,
-        meter: Meter::new(protocol),
-        reservation,
-        sent: asked.body.len() as u64,
-        received: 0,
-        max_output: asked.max_output,
-        expected,
-        tries: 0,
-        began,
-        outcome: "hung up",
-    };
-    let wanted = Call {
-        provider: &provider,
-        operation,
-        headers: &head.headers,
-        body: asked.body,
-    };
-    let (answered, tries) = call(models, &place, &wanted).await;
-    account.tries = tries;
-    pass(answered, account, asked.is_own_report)
+    let fallback_on_budget = provider.fallback_on_budget;
+    let mut ways = vec![Way {
+        name: choice.provider.clone(),
+        provider,
+        model: None,
+    }];
+    if operation.is_charged() {
+        other_ways(&gateway, &member, &mut ways).await;
+    }
+    let mut ways = ways.into_iter().peekable();
+    loop {
+        let Some(way) = ways.next() else {
+            return Err(no_provider());
+        };
+        let is_last = ways.peek().is_none();
+        let room = if fallback_on_budget && !is_last {
+            Room::Whole
+        } else {
+            Room::Some
+        };
+        let asked = prompt.as_ref().map_or_else(Asked::default, |prompt| {
+            Asked::of(prompt.clone(), operation, &way)
+        });
+        let attempt = Attempt {
+            gateway: &gateway,
+            member: &member,
+            operation,
+            headers: &head.headers,
+            room,
+            began,
+        };
+        match attempt.make(&way, asked).await {
+            Tried::Missed(_) if !is_last => {
+                tracing::info!(provider = way.name, "the fallback of the provider is called");
+            }
+            Tried::Missed(answer) | Tried::Over(answer) => return answer,
+        }
+    }
 }
 
-/// Asks the budgets. Nothing is reserved for what is free of charge.
-async fn reserve(
-    gateway: &Gateway,
-    member: &Member,
-    operation: Operation,
-    choice: &RunModel,
-    provider: &Provider,
-    asked: &Asked,
-) -> Result<Option<Reservation>, Denied> {
-    if !operation.is_charged() {
-        return Ok(None);
+/// One way to answer a call.
+struct Way {
+    /// Name of the ModelProvider.
+    name: String,
+    provider: Arc<Provider>,
+    /// The model; none: what was asked for.
+    model: Option<String>,
+}
+
+/// The fallback of the first way. What cannot be used is passed over: there may be more.
+async fn other_ways(gateway: &Gateway, member: &Member, ways: &mut Vec<Way>) {
+    let Some(first) = ways.first() else { return };
+    let (own, first) = (first.name.clone(), first.provider.clone());
+    for ModelFallback { provider, model } in &first.fallback {
+        let name = provider.clone().unwrap_or_else(|| own.clone());
+        match gateway.models.providers.get(&member.namespace, &name).await {
+            Ok(provider) if provider.protocol == first.protocol => {
+                let model = model.clone().unwrap_or_else(|| provider.model.clone());
+                ways.push(Way {
+                    name,
+                    provider,
+                    model: Some(model),
+                });
+            }
+            Ok(_) => tracing::warn!(provider = name, "a fallback speaks another protocol"),
+            Err(error) => tracing::warn!(provider = name, %error, "a fallback cannot be used"),
+        }
     }
-    // No token is shorter than a byte.
-    let tokens = Tokens {
-        input: asked.body.len() as u64,
-        output: asked.max_output,
-        ..Tokens::default()
-    };
-    let written = Tokens {
-        input: 0,
-        cache_write: tokens.input,
-        ..tokens
-    };
-    let most = ModelUsage {
-        run: member.envelope.run,
-        stage: member.key.stage.clone(),
-        provider: choice.provider.clone(),
-        model: asked.model.clone(),
-        amount: Amount {
-            calls: 1,
-            tokens,
-            cost: cost(tokens, &provider.prices).max(cost(written, &provider.prices)),
-        },
-    };
-    Ok(Some(gateway.models.ledgers.reserve(member, most).await?))
+}
+
+/// How one way ended.
+enum Tried {
+    /// Nothing was passed on, and another way may do better.
+    Missed(Result<Response, Denied>),
+    Over(Result<Response, Denied>),
+}
+
+/// What all ways of a call have in common.
+struct Attempt<'call> {
+    gateway: &'call Arc<Gateway>,
+    member: &'call Member,
+    operation: Operation,
+    headers: &'call HeaderMap,
+    room: Room,
+    began: Instant,
+}
+
+impl Attempt<'_> {
+    async fn make(&self, way: &Way, asked: Asked) -> Tried {
+        let models = &self.gateway.models;
+        let reservation = match self.reserve(way, &asked).await {
+            Ok(reservation) => reservation,
+            Err(error @ BudgetError::Exhausted(_)) if self.room == Room::Whole => {
+                return Tried::Missed(Err(error.into()));
+            }
+            Err(error) => return Tried::Over(Err(error.into())),
+        };
+        let place = (self.member.namespace.clone(), way.name.clone());
+        let expected = if self.operation.is_charged() {
+            asked.expected()
+        } else {
+            0
+        };
+        if let Err(reason) = models.ask(&place, &way.provider.limits, expected).await {
+            return Tried::Missed(Err(not_now(&way.name, reason)));
+        }
+        let mut account = Account {
+            gateway: self.gateway.clone(),
+            place: place.clone(),
+            provider: way.provider.clone(),
+            operation: self.operation,
+            model: asked.model,
+            meter: Meter::new(way.provider.protocol),
+            reservation,
+            sent: asked.body.len() as u64,
+            received: 0,
+            max_output: asked.max_output,
+            expected,
+            tries: 0,
+            began: self.began,
+            outcome: "hung up",
+        };
+        let wanted = Call {
+            provider: &way.provider,
+            operation: self.operation,
+            headers: self.headers,
+            body: asked.body,
+        };
+        let (answered, tries) = call(models, &place, &wanted).await;
+        account.tries = tries;
+        let is_missed = answered.is_missed();
+        let answer = pass(answered, account, asked.is_own_report);
+        if is_missed {
+            Tried::Missed(answer)
+        } else {
+            Tried::Over(answer)
+        }
+    }
+
+    /// Asks the budgets. Nothing is reserved for what is free of charge.
+    async fn reserve(&self, way: &Way, asked: &Asked) -> Result<Option<Reservation>, BudgetError> {
+        if !self.operation.is_charged() {
+            return Ok(None);
+        }
+        // No token is shorter than a byte.
+        let tokens = Tokens {
+            input: asked.body.len() as u64,
+            output: asked.max_output,
+            ..Tokens::default()
+        };
+        let written = Tokens {
+            input: 0,
+            cache_write: tokens.input,
+            ..tokens
+        };
+        let prices = &way.provider.prices;
+        let most = ModelUsage {
+            run: self.member.envelope.run,
+            stage: self.member.key.stage.clone(),
+            provider: way.name.clone(),
+            model: asked.model.clone(),
+            amount: Amount {
+                calls: 1,
+                tokens,
+                cost: cost(tokens, prices).max(cost(written, prices)),
+            },
+        };
+        let ledgers = &self.gateway.models.ledgers;
+        ledgers.reserve(self.member, most, self.room).await.map(Some)
+    }
 }
 
 async fn member(gateway: &Gateway, caller: &PodIdentity) -> Result<Arc<Member>, Denied> {
@@ -187,19 +284,28 @@ struct Asked {
 }
 
 impl Asked {
+    fn of(mut prompt: Prompt, operation: Operation, way: &Way) -> Self {
+        if let Some(model) = &way.model {
+            prompt.set_model(model);
+        }
+        let is_chat = operation == Operation::ChatCompletions && prompt.is_streamed;
+        let is_own_report = is_chat && prompt.ask_for_usage();
+        Self {
+            body: Bytes::from(prompt.to_bytes()),
+            max_output: prompt.max_output.unwrap_or(way.provider.max_output),
+            model: prompt.model,
+            is_own_report,
+        }
+    }
+
     /// Tokens that it takes about, for limits by the minute.
     fn expected(&self) -> u64 {
         (self.body.len() as u64 / BYTES_OF_A_TOKEN).saturating_add(self.max_output)
     }
 }
 
-/// Reads the request, and puts into it what the agent left to the gateway.
-async fn prompt(
-    body: Body,
-    operation: Operation,
-    choice: &RunModel,
-    provider: &Provider,
-) -> Result<Asked, Denied> {
+/// Reads the request, and puts into it the model that the agent left to the gateway.
+async fn prompt(body: Body, choice: &RunModel, provider: &Provider) -> Result<Prompt, Denied> {
     let reading = axum::body::to_bytes(body, BODY_BYTES);
     let Ok(Ok(body)) = timeout(BODY_TIMEOUT, reading).await else {
         let message = format!("the request ended early, or has more than {BODY_BYTES} bytes");
@@ -236,12 +342,5 @@ async fn prompt(
             message,
         ));
     }
-    let is_chat = operation == Operation::ChatCompletions && prompt.is_streamed;
-    let is_own_report = is_chat && prompt.ask_for_usage();
-    Ok(Asked {
-        body: Bytes::from(prompt.to_bytes()),
-        max_output: prompt.max_output.unwrap_or(provider.max_output),
-        model: prompt.model,
-        is_own_report,
-    })
+    Ok(prompt)
 }

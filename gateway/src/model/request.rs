@@ -56,7 +56,7 @@ impl Operation {
 
 /// A request for a model, taken apart as far as need be. Fields keep their order and their bytes, on which the provider's prompt cache
 /// depends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Prompt {
     fields: Fields,
     pub model: String,
@@ -134,7 +134,7 @@ impl Prompt {
 }
 
 /// The fields of a JSON object as they came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {

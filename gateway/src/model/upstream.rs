@@ -49,6 +49,12 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether another provider may do better: this one is overloaded, at a limit, or away.
+    pub fn is_missed(&self) -> bool {
+        let is_limit = |status: &StatusCode| *status == StatusCode::TOO_MANY_REQUESTS;
+        self.is_failure() || matches!(self, Self::Bad { status, .. } if is_limit(status))
+    }
+
     /// Whether it speaks against the provider's health: what the agent did wrong does not, nor does a limit.
     pub fn is_failure(&self) -> bool {
         match self {

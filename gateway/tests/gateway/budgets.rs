@@ -20,7 +20,7 @@ fn prompt() -> Value {
     json!({"model": "small", "max_tokens": 10})
 }
 
-async fn usage(world: &World) -> Vec<ModelUsage> {
+pub async fn usage(world: &World) -> Vec<ModelUsage> {
     world.settled().await;
     let path = format!("/v1/operator/usage/{UID}");
     let headers = [("authorization", "Bearer operator")];

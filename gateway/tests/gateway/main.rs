@@ -17,6 +17,7 @@ mod budgets;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod fallback;
 mod hostile;
 #[cfg(test)]
 mod images;

@@ -19,6 +19,13 @@ pub struct Trouble {
     pub until: Option<Moment>,
 }
 
+impl Trouble {
+    /// Whether calls are made of what the provider falls back on: it is there, and fails.
+    pub fn may_fall_back(&self) -> bool {
+        matches!(self.reason, "BreakerOpen" | "Unreachable")
+    }
+}
+
 /// What keeps a provider from being called now.
 pub fn trouble(report: &ProviderReport, now: Moment) -> Option<Trouble> {
     if let Some(problem) = &report.unusable {
