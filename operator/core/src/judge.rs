@@ -195,6 +195,14 @@ fn refused(answer: &str) -> StructuredError {
     if answer.contains("being terminated") {
         return error.suggest("create the Workflow in another namespace").fatal();
     }
+    if answer.contains("exceeded quota") {
+        // What others hold of the quota gets free: the agent never ran, so none of its retries is spent.
+        return StructuredError {
+            category: Category::Network,
+            ..error
+        }
+        .suggest("raise the quota that the answer names, or wait until others are over");
+    }
     error.suggest("raise the quota or relax the policy that the answer names, then create the Workflow anew")
 }
 

@@ -220,6 +220,25 @@ fn an_oom_kill_costs_a_retry() {
 }
 
 #[test]
+fn a_full_quota_is_waited_for_and_costs_no_retry() {
+    let mut scene = Scene::running("a");
+    for attempt in 1..=5 {
+        assert_eq!(scene.stages(), format!("a Running {attempt}"));
+        let mut evidence = live(present());
+        evidence.job = JobEvidence::Refused("jobs.batch is forbidden: exceeded quota: jobs".into());
+        scene.see("a", evidence);
+        scene.act();
+        let stage = scene.stage("a");
+        assert_eq!((stage.failures, stage.losses), (0, attempt));
+        if let Some(due) = stage.next_attempt_at {
+            assert!(stage.message.contains("exceeded quota"), "{}", stage.message);
+            scene.observation.now = due;
+            scene.act();
+        }
+    }
+}
+
+#[test]
 fn a_job_that_kubernetes_refuses_costs_a_retry_and_says_what_the_answer_was() {
     let refused = |answer: &str| {
         let mut evidence = live(present());
@@ -227,11 +246,11 @@ fn a_job_that_kubernetes_refuses_costs_a_retry_and_says_what_the_answer_was() {
         evidence
     };
     let mut scene = Scene::running("a");
-    scene.see("a", refused("jobs.batch is forbidden: exceeded quota"));
+    scene.see("a", refused("admission webhook policy denied the request"));
     scene.act();
     let stage = scene.stage("a");
     assert_eq!((stage.phase, stage.failures), (StagePhase::Waiting, 1));
-    assert!(stage.message.contains("exceeded quota"), "{}", stage.message);
+    assert!(stage.message.contains("webhook policy"), "{}", stage.message);
 
     let mut scene = Scene::running("a");
     scene.see(
