@@ -317,7 +317,9 @@ impl State {
         };
         // One that cannot run, or is to end, takes nobody's place.
         let counts = workflow.status.as_ref().is_some_and(|status| {
-            status.run_ref.is_some() && !status.phase.is_terminal() && !workflow.spec.cancel
+            let is_held = workflow.spec.suspend && !has_begun(status);
+            let goes_on = !status.phase.is_terminal() && !workflow.spec.cancel;
+            status.run_ref.is_some() && goes_on && !is_held
         });
         let workflows = self.keyed.entry(key).or_default();
         if !counts {

@@ -1,7 +1,7 @@
 //! The loop: observe, plan, apply, until there is nothing left to do.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -14,7 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt as _};
 use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
-use stagecraft_api::{Approval, Digest, Moment, Workflow, name};
+use stagecraft_api::{Approval, Moment, Workflow, name};
 use stagecraft_core::observation::RunEvidence;
 use stagecraft_core::{Observation, Plan, Settings, plan};
 
@@ -32,6 +32,7 @@ use crate::providers::Reports;
 use crate::queue::Queue;
 use crate::refusals::Refusals;
 use crate::results::Results;
+use crate::runs::Runs;
 use crate::usages::Usages;
 use crate::written::Written;
 
@@ -88,31 +89,6 @@ impl Context {
             .collect();
         workflows.sort_by_key(|workflow| (workflow.namespace(), workflow.name_any()));
         workflows
-    }
-}
-
-/// Runs by digest: immutable, so a copy is as good as the ConfigMap.
-#[derive(Debug, Default)]
-pub struct Runs(Mutex<HashMap<Digest, Run>>);
-
-/// More than these are dropped and read again when needed.
-const RUNS: usize = 2_000;
-
-impl Runs {
-    pub fn get(&self, digest: &Digest) -> Option<Run> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)
-            .cloned()
-    }
-
-    pub fn insert(&self, digest: Digest, run: Run) {
-        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.len() >= RUNS {
-            runs.clear();
-        }
-        runs.insert(digest, run);
     }
 }
 

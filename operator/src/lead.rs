@@ -28,6 +28,7 @@ use crate::providers::look_after;
 use crate::queue::{Depth, Queue};
 use crate::redis_link::RedisLink;
 use crate::results::{self, Results};
+use crate::runs::Runs;
 use crate::watch::{watch_catalog, watch_children, watch_deletions};
 use crate::{install, sweep};
 
@@ -118,7 +119,7 @@ pub async fn lead(
         written: crate::written::Written::default(),
         usages: crate::usages::Usages::default(),
         reports: crate::providers::Reports::default(),
-        runs: controller::Runs::default(),
+        runs: Runs::default(),
         refusals: crate::refusals::Refusals::default(),
         admission: admission.clone(),
         results: results.clone(),

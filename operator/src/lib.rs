@@ -25,6 +25,7 @@ pub mod redis_link;
 pub mod refusals;
 pub mod results;
 pub mod run;
+pub mod runs;
 pub mod shallow;
 pub mod status_server;
 pub mod sweep;

@@ -138,7 +138,7 @@ async fn look(context: &Context, provider: &ModelProvider, wake: &UnboundedSende
         .filter_map(|object| object.0.as_ref().ok())
         .filter(|known| known.namespace().unwrap_or_default() == place.0)
         .filter(|known| known.name_any() == place.1 || others(known).any(|other| other == place.1))
-        .map(ResourceExt::name_any)
+        .map(kube::ResourceExt::name_any)
         .collect();
     for workflow in context.workflows() {
         let model = workflow.spec.model.as_ref();

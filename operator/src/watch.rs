@@ -137,12 +137,15 @@ fn not_accepted(object: &Guarded) -> Option<ObjectRef<Guarded>> {
 /// Puts away at once what a deleted Workflow leaves; the sweep catches what is missed here.
 pub async fn watch_deletions(client: Client, context: Arc<Context>) {
     let api = Api::<Guarded>::all(client);
-    let mut events = watch(api, watcher::Config::default()).default_backoff().boxed();
-    while let Some(event) = events.next().await {
-        if let Ok(Event::Delete(object)) = event
-            && let Some(uid) = object.uid()
-        {
-            sweep::purge(&context, &uid).await;
-        }
-    }
+    let events = watch(api, watcher::Config::default()).default_backoff().boxed();
+    let gone = events.filter_map(async |event| match event {
+        Ok(Event::Delete(object)) => object.uid(),
+        _ => None,
+    });
+    // One that has to wait for a part that is away holds up no other.
+    gone.for_each_concurrent(PURGES, async |uid| sweep::purge(&context, &uid).await)
+        .await;
 }
+
+/// Workflows that are purged at once.
+const PURGES: usize = 32;

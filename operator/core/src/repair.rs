@@ -39,7 +39,7 @@ impl Draft<'_> {
             digest,
             workspace,
         };
-        in_vain(stage.repair.as_ref(), &found, repair)?;
+        in_vain(stage, &found, repair)?;
         let count = found.count;
         let judged = StageStatus {
             repair: Some(found),
@@ -120,11 +120,15 @@ pub(crate) fn digest_of_findings(stage: &StageStatus) -> Digest {
 }
 
 /// Why another round cannot help.
-fn in_vain(last: Option<&RepairStatus>, found: &RepairStatus, repair: &Repair) -> Result<(), String> {
-    let Some(last) = last else { return Ok(()) };
+fn in_vain(stage: &StageStatus, found: &RepairStatus, repair: &Repair) -> Result<(), String> {
+    let Some(last) = &stage.repair else { return Ok(()) };
     let rounds = last.count;
     if rounds >= repair.max_rounds {
         return Err(format!("{rounds} rounds of repair were not enough"));
+    }
+    // Another stage has sent the work back since: that round had another trouble to repair.
+    if last.round != stage.round {
+        return Ok(());
     }
     if last.digest == found.digest {
         return Err(format!(

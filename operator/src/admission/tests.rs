@@ -192,7 +192,9 @@ fn one_that_cannot_run_or_is_to_end_cancels_nobody() {
     refused.status.as_mut().unwrap().run_ref = None;
     let mut cancelled = newer();
     cancelled.spec.cancel = true;
-    for harmless in [refused, cancelled] {
+    let mut suspended = newer();
+    suspended.spec.suspend = true;
+    for harmless in [refused, cancelled, suspended] {
         admission.note(&harmless, None);
         assert_eq!(admission.superseded_by(&old), None);
     }

@@ -373,3 +373,19 @@ fn a_workflow_that_goes_back_to_its_first_stage_has_begun() {
     );
     assert!(stagecraft_core::start::has_begun(&scene.observation.status));
 }
+
+#[test]
+fn what_is_found_again_after_the_round_of_another_stage_is_not_in_vain() {
+    let mut scene = running(two_senders());
+    for (check, ship) in [(3.0, None), (0.0, Some(7.0)), (3.0, None)] {
+        made(&mut scene);
+        scene.result("check", measured(check));
+        scene.act();
+        if let Some(ship) = ship {
+            scene.result("ship", measured(ship));
+            scene.act();
+        }
+    }
+    assert_eq!(scene.stage("make").round, 3);
+    assert_eq!(scene.stages(), "make Running 4, check Pending 3, ship Pending 1");
+}
