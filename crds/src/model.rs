@@ -38,6 +38,51 @@ impl Protocol {
     }
 }
 
+/// What is asked for. Everything else that the providers offer is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST v1/messages`.
+    Messages,
+    /// `POST v1/messages/count_tokens`: free of charge.
+    CountTokens,
+    /// `POST v1/chat/completions`.
+    ChatCompletions,
+    /// `POST v1/responses`.
+    Responses,
+    /// `GET v1/models`: free of charge.
+    Models,
+}
+
+impl Operation {
+    /// The operation of a method and a path below the protocol's base.
+    pub fn of(protocol: Protocol, method: &str, path: &str) -> Option<Self> {
+        match (protocol, method, path.trim_matches('/')) {
+            (Protocol::Anthropic, "POST", "v1/messages") => Some(Self::Messages),
+            (Protocol::Anthropic, "POST", "v1/messages/count_tokens") => Some(Self::CountTokens),
+            (Protocol::Openai, "POST", "v1/chat/completions") => Some(Self::ChatCompletions),
+            (Protocol::Openai, "POST", "v1/responses") => Some(Self::Responses),
+            (_, "GET", "v1/models") => Some(Self::Models),
+            _ => None,
+        }
+    }
+
+    /// Path below the provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Messages => "v1/messages",
+            Self::CountTokens => "v1/messages/count_tokens",
+            Self::ChatCompletions => "v1/chat/completions",
+            Self::Responses => "v1/responses",
+            Self::Models => "v1/models",
+        }
+    }
+
+    /// Whether tokens are used, and paid.
+    pub fn is_charged(self) -> bool {
+        matches!(self, Self::Messages | Self::ChatCompletions | Self::Responses)
+    }
+}
+
 /// The models that a run may call.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -104,7 +149,51 @@ impl ProblemKind {
 mod tests {
     use serde_json::json;
 
-    use super::{BUDGET_EXHAUSTED, Problem, ProblemKind, Protocol};
+    use super::{BUDGET_EXHAUSTED, Operation, Problem, ProblemKind, Protocol};
+
+    #[test]
+    fn only_what_is_known_is_passed_on() {
+        let operation = |protocol: Protocol, text: &str| {
+            let (method, path) = text.split_once(' ').unwrap();
+            Operation::of(protocol, method, path)
+        };
+        for (protocol, text, expected) in [
+            (Protocol::Anthropic, "POST v1/messages", Some(Operation::Messages)),
+            (
+                Protocol::Anthropic,
+                "POST /v1/messages/",
+                Some(Operation::Messages),
+            ),
+            (
+                Protocol::Anthropic,
+                "POST v1/messages/count_tokens",
+                Some(Operation::CountTokens),
+            ),
+            (
+                Protocol::Openai,
+                "POST v1/chat/completions",
+                Some(Operation::ChatCompletions),
+            ),
+            (Protocol::Openai, "POST v1/responses", Some(Operation::Responses)),
+            (Protocol::Openai, "GET v1/models", Some(Operation::Models)),
+            (Protocol::Openai, "POST v1/messages", None),
+            (Protocol::Anthropic, "GET v1/messages", None),
+            (Protocol::Anthropic, "POST v1/files", None),
+            (Protocol::Anthropic, "POST v1/messages/../files", None),
+            (Protocol::Anthropic, "POST ../../../v1/result", None),
+            (Protocol::Openai, "POST v1/responses?x=/../../result", None),
+            (Protocol::Anthropic, "POST v1/messages/batches", None),
+        ] {
+            let found = operation(protocol, text);
+            assert_eq!(found, expected, "{text}");
+            if let Some(found) = found {
+                assert_eq!(
+                    Operation::of(protocol, text.split(' ').next().unwrap(), found.path()),
+                    expected
+                );
+            }
+        }
+    }
 
     #[test]
     fn errors_look_like_those_of_the_provider() {

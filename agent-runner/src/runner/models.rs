@@ -10,8 +10,8 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
-use stagecraft_api::error::chain;
-use stagecraft_api::model::{BUDGET_EXHAUSTED, PROBLEM_HEADER, Problem, ProblemKind, Protocol};
+use stagecraft_api::error::{chain, truncate};
+use stagecraft_api::model::{BUDGET_EXHAUSTED, Operation, PROBLEM_HEADER, Problem, ProblemKind, Protocol};
 use stagecraft_api::{Category, Moment, StructuredError};
 
 use super::gateway::Gateway;
@@ -100,13 +100,17 @@ impl Models {
     /// Passes a call on and its answer back, both as they come. `path` is what stands below the base URL of the agent's SDK.
     pub async fn call(&self, protocol: Protocol, path: &str, request: Request) -> Response {
         let (head, body) = request.into_parts();
+        // The rest of the gateway is the runner's alone: no path of the agent's leads there.
+        let Some(operation) = Operation::of(protocol, head.method.as_str(), path) else {
+            return unknown(protocol, head.method.as_str(), path);
+        };
         let kept = REQUEST_HEADERS.iter().filter_map(|name| {
             let value = head.headers.get(*name)?.clone();
             Some((HeaderName::from_static(name), value))
         });
         let headers: HeaderMap = kept.collect();
         let body = reqwest::Body::wrap_stream(body.into_data_stream());
-        let path = format!("{}/{path}", protocol.as_str());
+        let path = format!("{}/{}", protocol.as_str(), operation.path());
         match self.gateway.call_model(head.method, &path, headers, body).await {
             Ok(answer) => self.pass(answer).await,
             Err(error) => {
@@ -196,6 +200,20 @@ fn message(body: &[u8]) -> String {
         .pointer("/error/message")
         .and_then(serde_json::Value::as_str);
     message.unwrap_or("no reason was given").to_owned()
+}
+
+/// The answer to what no provider is asked for.
+fn unknown(protocol: Protocol, method: &str, path: &str) -> Response {
+    let problem = Problem {
+        kind: ProblemKind::NotFound,
+        code: "not_found",
+        message: format!(
+            "Stagecraft passes no {method} {} on to a provider",
+            truncate(path, 200)
+        ),
+    };
+    let body = Json(protocol.error(&problem));
+    (StatusCode::NOT_FOUND, [(SHOULD_RETRY, "false")], body).into_response()
 }
 
 /// The answer where the Workflow names no provider.

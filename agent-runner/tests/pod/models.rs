@@ -8,6 +8,8 @@ use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::Category;
 use stagecraft_api::result::Outcome;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::gateway::Gateway;
 use crate::pod::{Pod, wait};
 use crate::task::task;
@@ -182,4 +184,36 @@ async fn a_call_of_a_model_goes_through_the_gateway_and_comes_back_piece_by_piec
     );
     let body: serde_json::Value = away.json().await.unwrap();
     assert_eq!(body["error"]["type"], "api_error");
+}
+
+#[tokio::test]
+async fn no_path_of_the_agents_leads_anywhere_but_to_models() {
+    let (gateway, pod) = with_models();
+    pod.ready().await;
+    let address = pod.url().trim_start_matches("http://").to_owned();
+    for path in [
+        "/anthropic/..%2f..%2f..%2fv1%2fresult",
+        "/anthropic/../../../v1/result",
+        "/anthropic/%2e%2e/%2e%2e/result",
+        "/openai/v1/responses%3f/../../result",
+        "/openai/v1/files",
+        "/anthropic/v1/messages%2f..%2f..%2f..%2fresult",
+    ] {
+        // No client would send these as they stand.
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+    gateway.change(|seen| {
+        assert!(
+            seen.models.is_empty() && seen.results.is_empty(),
+            "{:?}",
+            seen.models
+        );
+    });
 }

@@ -161,12 +161,9 @@ impl Course {
                 for event in &complete {
                     meter.take(&event.data);
                 }
-                if !*strip {
-                    return chunk;
-                }
-                let kept = complete
-                    .into_iter()
-                    .filter(|event| !is_report_of_usage(self.account.operation, &event.data));
+                // Only whole events: an error of the gateway's own may have to follow.
+                let is_own = |data: &[u8]| *strip && is_report_of_usage(self.account.operation, data);
+                let kept = complete.into_iter().filter(|event| !is_own(&event.data));
                 Bytes::from(kept.flat_map(|event| event.raw).collect::<Vec<u8>>())
             }
         }
@@ -180,10 +177,7 @@ impl Course {
                 self.account.meter.take(&body);
                 Bytes::new()
             }
-            Reading::Events { events, strip } => {
-                let rest = events.finish();
-                if strip { Bytes::from(rest) } else { Bytes::new() }
-            }
+            Reading::Events { events, .. } => Bytes::from(events.finish()),
         }
     }
 

@@ -7,52 +7,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use stagecraft_api::model::Protocol;
-
-/// What is asked for. Everything else that the providers offer is not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// `POST v1/messages`.
-    Messages,
-    /// `POST v1/messages/count_tokens`: free of charge.
-    CountTokens,
-    /// `POST v1/chat/completions`.
-    ChatCompletions,
-    /// `POST v1/responses`.
-    Responses,
-    /// `GET v1/models`: free of charge.
-    Models,
-}
-
-impl Operation {
-    /// The operation of a method and a path below the protocol's base.
-    pub fn of(protocol: Protocol, method: &str, path: &str) -> Option<Self> {
-        match (protocol, method, path.trim_matches('/')) {
-            (Protocol::Anthropic, "POST", "v1/messages") => Some(Self::Messages),
-            (Protocol::Anthropic, "POST", "v1/messages/count_tokens") => Some(Self::CountTokens),
-            (Protocol::Openai, "POST", "v1/chat/completions") => Some(Self::ChatCompletions),
-            (Protocol::Openai, "POST", "v1/responses") => Some(Self::Responses),
-            (_, "GET", "v1/models") => Some(Self::Models),
-            _ => None,
-        }
-    }
-
-    /// Path below the provider's base URL.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Messages => "v1/messages",
-            Self::CountTokens => "v1/messages/count_tokens",
-            Self::ChatCompletions => "v1/chat/completions",
-            Self::Responses => "v1/responses",
-            Self::Models => "v1/models",
-        }
-    }
-
-    /// Whether tokens are used, and paid.
-    pub fn is_charged(self) -> bool {
-        matches!(self, Self::Messages | Self::ChatCompletions | Self::Responses)
-    }
-}
+pub use stagecraft_api::model::Operation;
 
 /// A request for a model, taken apart as far as need be. Fields keep their order and their bytes, on which the provider's prompt cache
 /// depends.
@@ -188,51 +143,7 @@ impl Serialize for Fields {
 
 #[cfg(test)]
 mod tests {
-    use stagecraft_api::model::Protocol;
-
-    use super::{Operation, Prompt};
-
-    #[test]
-    fn only_what_is_known_is_passed_on() {
-        let operation = |protocol: Protocol, text: &str| {
-            let (method, path) = text.split_once(' ').unwrap();
-            Operation::of(protocol, method, path)
-        };
-        for (protocol, text, expected) in [
-            (Protocol::Anthropic, "POST v1/messages", Some(Operation::Messages)),
-            (
-                Protocol::Anthropic,
-                "POST /v1/messages/",
-                Some(Operation::Messages),
-            ),
-            (
-                Protocol::Anthropic,
-                "POST v1/messages/count_tokens",
-                Some(Operation::CountTokens),
-            ),
-            (
-                Protocol::Openai,
-                "POST v1/chat/completions",
-                Some(Operation::ChatCompletions),
-            ),
-            (Protocol::Openai, "POST v1/responses", Some(Operation::Responses)),
-            (Protocol::Openai, "GET v1/models", Some(Operation::Models)),
-            (Protocol::Openai, "POST v1/messages", None),
-            (Protocol::Anthropic, "GET v1/messages", None),
-            (Protocol::Anthropic, "POST v1/files", None),
-            (Protocol::Anthropic, "POST v1/messages/../files", None),
-            (Protocol::Anthropic, "POST v1/messages/batches", None),
-        ] {
-            let found = operation(protocol, text);
-            assert_eq!(found, expected, "{text}");
-            if let Some(found) = found {
-                assert_eq!(
-                    Operation::of(protocol, text.split(' ').next().unwrap(), found.path()),
-                    expected
-                );
-            }
-        }
-    }
+    use super::Prompt;
 
     #[test]
     fn a_prompt_keeps_its_order_and_its_bytes() {

@@ -223,7 +223,8 @@ async fn what_will_not_pass_reaches_the_agent_as_it_is() {
 #[tokio::test]
 async fn a_stream_that_breaks_or_falls_silent_says_so_in_its_protocol() {
     let begin = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":30}}}\n\n";
-    let cut = Step::stream(vec![Piece::Bytes(begin.into()), Piece::Cut]);
+    let half = format!("{begin}event: content_block_delta\ndata: {{\"type\":\"content_blo");
+    let cut = Step::stream(vec![Piece::Bytes(half.into()), Piece::Cut]);
     let silent = Step::stream(vec![
         Piece::Bytes(begin.into()),
         Piece::Wait(Duration::from_secs(30)),
