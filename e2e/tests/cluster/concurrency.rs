@@ -32,7 +32,7 @@ fn one_after_the_other(first: &WorkflowStatus, second: &WorkflowStatus) -> anyho
 fn workflows_of_one_key_run_one_after_the_other() -> anyhow::Result<()> {
     scenario(Isolation::Shared, LIMIT, async |world| {
         world.create::<WorkflowTemplate>(samples::single_stage()).await?;
-        world.create::<Workflow>(keyed("first", "queue", 3_000)).await?;
+        world.create::<Workflow>(keyed("first", "queue", 15_000)).await?;
         world.running_pod("first", STAGE, 1, START).await?;
         world.create::<Workflow>(keyed("second", "queue", 1)).await?;
         world
