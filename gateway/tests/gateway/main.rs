@@ -18,6 +18,7 @@ mod budgets;
 mod cluster;
 #[cfg(test)]
 mod fallback;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod images;
