@@ -52,7 +52,7 @@ impl BuiltInPayload {
     }
 }
 
-/// Input of the scaffold agent: the project's name, description and requirements say what is made, by a model where the Workflow has one.
+/// Input of the scaffold agent: the project's name, description and requirements say what is made.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ScaffoldPayload {
@@ -65,19 +65,6 @@ pub struct ScaffoldPayload {
         regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
     )]
     pub base_branch: String,
-    /// Stack of a new project, by name: `typescript`. A project that is there tells its own. Counts with a model. Default: typescript. At most
-    /// 40 characters.
-    #[schemars(length(min = 1, max = 40))]
-    pub stack: String,
-    /// Most rounds of work and repair of a model, from 1 to 20. Default: 6.
-    #[schemars(range(min = 1, max = 20))]
-    pub max_rounds: u32,
-    /// Most turns of a model in a round, from 1 to 500. Default: 80.
-    #[schemars(range(min = 1, max = 500))]
-    pub max_turns: u32,
-    /// Percent of the lines of `src` that tests have to cover before a model's work is handed on, from 0 to 100. Default: 80.
-    #[schemars(range(min = 0, max = 100))]
-    pub min_lines_covered: u32,
 }
 
 impl Default for ScaffoldPayload {
@@ -85,10 +72,6 @@ impl Default for ScaffoldPayload {
         Self {
             kind: WorkKind::default(),
             base_branch: "main".to_owned(),
-            stack: "typescript".to_owned(),
-            max_rounds: 6,
-            max_turns: 80,
-            min_lines_covered: 80,
         }
     }
 }

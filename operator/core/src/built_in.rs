@@ -36,7 +36,7 @@ pub fn agents(toolchain: &str) -> Vec<(&'static str, AgentSpec)> {
     );
     let scaffold = agent::<ScaffoldPayload>(
         "scaffold",
-        "Makes or changes a project by its requirements: with the model of the Workflow, or without one by the built-in provider, which makes calculators only.",
+        "Makes a new project from its requirements with the built-in provider: no model, calculators only.",
     );
     let validation = agent::<ValidationPayload>(
         "validation",
@@ -56,14 +56,7 @@ pub fn agents(toolchain: &str) -> Vec<(&'static str, AgentSpec)> {
     );
     vec![
         ("echo", echo),
-        (
-            "scaffold",
-            AgentSpec {
-                uses: vec![Requirement::Model],
-                // What a model wrote is checked by the same tools before it is handed on.
-                ..tools(scaffold, "2Gi")
-            },
-        ),
+        ("scaffold", scaffold),
         ("validation", reads(tools(validation, "2Gi"))),
         ("e2e", reads(tools(e2e, "3Gi"))),
         // What it merged is committed by the runner.
