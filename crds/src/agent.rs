@@ -169,6 +169,24 @@ impl AgentResources {
         }
     }
 
+    /// These, with what an agent's container gets by default. A request over its limit would be refused: a small limit without a request
+    /// means a small request.
+    #[must_use]
+    pub fn with_defaults(&self) -> Self {
+        let over = |defaults: &[(&str, &str)], given: &BTreeMap<String, String>| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let mut all: BTreeMap<String, String> = defaults.iter().map(own).collect();
+            all.extend(given.clone());
+            all
+        };
+        let mut requests = over(&[("cpu", "50m"), ("memory", "64Mi")], &self.limits);
+        requests.extend(self.requests.clone());
+        Self {
+            requests,
+            limits: over(&[("memory", "1Gi")], &self.limits),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.limits.is_empty()
     }

@@ -3,7 +3,7 @@
 //!
 //! Reading order: the resources ([`workflow`], [`status`], [`template`], [`agent`], [`approval`], [`provider`]), then what travels
 //! ([`run`], [`envelope`], [`payload`], [`result`], [`protocol`]), then the vocabulary ([`attempt`], [`budget`], [`error`], [`name`], [`label`],
-//! [`condition`], [`moment`], [`digest`]).
+//! [`condition`], [`moment`], [`digest`], [`quantity`]).
 
 pub mod agent;
 #[expect(clippy::duplicated_attributes, reason = "printed columns have types alike")]
@@ -24,6 +24,7 @@ pub mod name;
 pub mod payload;
 pub mod protocol;
 pub mod provider;
+pub mod quantity;
 pub mod result;
 pub mod run;
 mod schema;

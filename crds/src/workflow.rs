@@ -116,6 +116,11 @@ pub struct WorkflowSpec {
     #[serde(default, skip_serializing_if = "is_false")]
     pub cancel: bool,
 
+    /// Whether `cancel` ends the stages of `finally`, too: those that run are stopped in the same way, and none begins. Without it they run
+    /// to their end. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cancel_finally: bool,
+
     /// Begins a new run of a Workflow that has ended, from a stage on. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,

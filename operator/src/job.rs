@@ -212,7 +212,7 @@ fn agent_container(agent: &RunAgent, task: &TaskEnvelope, settings: &PodSettings
         "command": command,
         "workingDir": "/work/workspace",
         "env": agent_environment(agent),
-        "resources": resources(agent),
+        "resources": agent.resources.with_defaults(),
         "securityContext": security_context(AGENT_UID),
         "volumeMounts": [
             {"name": "stagecraft", "mountPath": "/stagecraft", "readOnly": true},
@@ -249,24 +249,4 @@ fn agent_environment(agent: &RunAgent) -> Vec<Value> {
                 .map(|(name, value)| json!({"name": name, "value": value})),
         )
         .collect()
-}
-
-fn resources(agent: &RunAgent) -> Value {
-    let with_defaults = |given: &BTreeMap<String, String>, defaults: &[(&str, &str)]| {
-        let mut all: BTreeMap<String, String> = defaults
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        all.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
-        all
-    };
-    let mut requests = with_defaults(&agent.resources.requests, &[("cpu", "50m"), ("memory", "64Mi")]);
-    let limits = with_defaults(&agent.resources.limits, &[("memory", "1Gi")]);
-    // A request over its limit is refused; a small limit without a request means a small request.
-    for (name, limit) in &limits {
-        if !agent.resources.requests.contains_key(name) && agent.resources.limits.contains_key(name) {
-            requests.insert(name.clone(), limit.clone());
-        }
-    }
-    json!({"requests": requests, "limits": limits})
 }

@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::schema_of;
 
 /// What can be changed at any time.
-const LIVE: [&str; 5] = [
+const LIVE: [&str; 6] = [
     "cancel",
+    "cancelFinally",
     "priority",
     "retry",
     "suspend",

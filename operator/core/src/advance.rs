@@ -14,7 +14,7 @@ use stagecraft_api::status::{
 };
 
 use crate::bounds::bounded_usage;
-use crate::ending::{Part, main_ending, whole_ending};
+use crate::ending::{Part, cut_short, main_ending, whole_ending};
 use crate::envelope::{envelope, workspace};
 use crate::failure::{Next, count, next};
 use crate::gate::{gate_failure, gate_warnings, judge_gates};
@@ -25,6 +25,7 @@ use crate::plan::{Action, Notice, Plan};
 use crate::put_away::put_away;
 use crate::repair::digest_of_findings;
 use crate::settings::Settings;
+use crate::stop::Stop;
 use crate::summary;
 
 /// Plans for a Workflow that runs.
@@ -151,7 +152,10 @@ impl Draft<'_> {
     fn go_on(&mut self) {
         if self.status.ending.is_none() {
             match self.stop_asked() {
-                Some(stop) => self.stop(&stop),
+                Some(stop) => {
+                    self.stop(&stop, Part::Main);
+                    self.stopped = Some(stop.ending());
+                }
                 None => self.start_ready(Part::Main),
             }
             let stopped = self.stopped.take();
@@ -162,11 +166,17 @@ impl Draft<'_> {
                 self.end = ending;
             }
         }
-        if self.status.ending.is_some() {
+        let Some(ending) = self.status.ending.clone() else {
+            return;
+        };
+        let is_cancelled = self.finally_is_cancelled();
+        if !is_cancelled {
             self.start_ready(Part::Finally);
         }
-        if let Some(ending) = &self.status.ending {
-            self.end = whole_ending(ending, &self.status, self.run, self.settings);
+        self.end = whole_ending(&ending, &self.status, self.run, self.settings);
+        if is_cancelled && self.end.is_none() {
+            self.stop(&Stop::Cancelled, Part::Finally);
+            self.end = Some(cut_short(&ending));
         }
     }
 

@@ -87,6 +87,19 @@ pub(crate) fn whole_ending(
     })
 }
 
+/// What becomes of a Workflow that ends so when its owner ends the stages of `finally` as well.
+pub(crate) fn cut_short(ending: &Ending) -> Ending {
+    let phase = match ending.phase {
+        WorkflowPhase::Failed => WorkflowPhase::Failed,
+        _ => WorkflowPhase::Cancelled,
+    };
+    let message = format!(
+        "{}; the stages of finally were ended by spec.cancelFinally",
+        truncate(&ending.message, limit::REASON_BYTES * 2 / 3)
+    );
+    Ending { phase, message }
+}
+
 /// Whether a stage can never start, since one that it needs failed or cannot start either.
 pub(crate) fn is_blocked(name: &str, run: &Run, status: &WorkflowStatus) -> bool {
     let phase = |name: &str| {

@@ -1,6 +1,6 @@
 //! The policy of Stagecraft as pure functions over values: no client, no clock, no environment, no randomness.
 //!
-//! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it; [`observation`] is what the
+//! Reading order: [`mod@resolve`] turns a request into a run or into all that is wrong with it (`checks` has what Agents and providers are held to); [`observation`] is what the
 //! shell saw; [`mod@plan`] says what to do about it: `accept` what is new, `advance` what runs (with [`mod@judge`] for one attempt,
 //! [`outcome`] and `gate` for its result, [`post_mortem`] for its Pod, [`failure`] for what follows a failure), `start` what is ready
 //! ([`admit`] has the limits, `expression` the conditions, `reference` the payloads), [`approval`] what a person decides, `repair` what goes back, `ending` how it ends, `stop` what ends before its time, [`retry`] what is run once more, `put_away` what is over, `bounds` what a status can hold. `spending` what models took, [`provider`] how those who offer them do, [`summary`] what people read, [`envelope`] the task that an
@@ -12,6 +12,7 @@ mod advance;
 pub mod approval;
 mod bounds;
 pub mod built_in;
+mod checks;
 mod ending;
 pub mod envelope;
 mod expression;

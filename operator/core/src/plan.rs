@@ -99,11 +99,15 @@ fn decide(observation: &Observation, settings: &Settings) -> Plan {
     }
 }
 
-/// A Workflow that ended: unless its owner asks for a new run, nothing is written any more. What is left over is put away, and
-/// in the end the Workflow itself.
+/// A Workflow that ended: unless its owner asks for a new run, nothing is written any more but that an edit was seen, once for each: who
+/// waits for `observedGeneration` would wait for ever. What is left over is put away, and in the end the Workflow itself.
 fn after_the_end(observation: &Observation, settings: &Settings) -> Plan {
     let Observation {
-        now, spec, status, ..
+        now,
+        identity,
+        spec,
+        status,
+        ..
     } = observation;
     if let Some(retry) = retry::asked(spec, status) {
         match &observation.run {
@@ -119,9 +123,17 @@ fn after_the_end(observation: &Observation, settings: &Settings) -> Plan {
         .zip(status.finished_at)
         .map(|(seconds, end)| end.plus_seconds(seconds.into()));
     match due {
-        Some(due) if due <= *now => plan.actions.push(Action::Delete),
+        Some(due) if due <= *now => {
+            plan.actions.push(Action::Delete);
+            return plan;
+        }
         Some(due) => plan.wake(due),
         None => {}
+    }
+    if status.observed_generation != Some(identity.generation) {
+        let mut seen = status.clone();
+        summary::acknowledge(&mut seen, identity.generation);
+        plan.actions.push(Action::Store(Box::new(seen)));
     }
     plan
 }

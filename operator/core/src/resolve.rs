@@ -3,19 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::Value;
 use stagecraft_api::agent::{AgentSpec, Requirement};
 use stagecraft_api::gate::Gate;
 use stagecraft_api::limit;
-use stagecraft_api::model::{Protocol, RunModel};
-use stagecraft_api::provider::{ModelProviderSpec, ProviderKind};
+use stagecraft_api::provider::ModelProviderSpec;
 use stagecraft_api::run::{Run, RunAgent, RunProject, RunStage};
 use stagecraft_api::template::WorkflowTemplateSpec;
-use stagecraft_api::workflow::{ModelChoice, StageOverride, WorkflowSpec};
+use stagecraft_api::workflow::{StageOverride, WorkflowSpec};
 
+use crate::checks::{check_payload, check_requirements, check_resources, check_schemas, find_model};
 use crate::graph::{Node, check_approvals, check_graph, check_inputs, check_repairs, nodes};
 use crate::parameters::{check_references, check_when, resolve_parameters};
-use crate::schema::{Mismatch, check, validator};
 use crate::size::{check_run, check_spec};
 
 /// What a Workflow can refer to: its own namespace's objects laid over the release's.
@@ -197,46 +195,6 @@ fn find_template<'a>(
     template.map(|template| (name.as_str(), template))
 }
 
-/// The provider is there, calls models, and allows the one that is wanted.
-fn find_model(choice: &ModelChoice, catalog: &Catalog, violations: &mut Vec<Violation>) -> Option<RunModel> {
-    let ModelChoice { provider, model } = choice;
-    let Some(found) = catalog.providers.get(provider) else {
-        let none = "there is none in this namespace; create a ModelProvider of that name";
-        let remedy = choices(catalog.providers.keys(), none);
-        let remedy = format!("no such ModelProvider in this namespace; {remedy}");
-        violations.push(violation("spec.model.provider", provider, remedy));
-        return None;
-    };
-    let protocol = match found.provider {
-        ProviderKind::Anthropic => Some(Protocol::Anthropic),
-        ProviderKind::Openai => Some(Protocol::Openai),
-        ProviderKind::Builtin => None,
-    };
-    let Some(protocol) = protocol else {
-        let remedy = "the built-in provider calls no model; name another, or remove spec.model";
-        violations.push(violation("spec.model.provider", provider, remedy));
-        return None;
-    };
-    let allowed: BTreeSet<&String> = found.allowed_models.iter().chain(&found.model).collect();
-    if let Some(model) = model
-        && !allowed.contains(model)
-    {
-        let remedy = format!(
-            "ModelProvider {provider} does not allow it; {}",
-            choices(
-                allowed.into_iter(),
-                "add it to spec.allowedModels of the ModelProvider"
-            )
-        );
-        violations.push(violation("spec.model.model", model, remedy));
-    }
-    Some(RunModel {
-        provider: provider.clone(),
-        model: model.clone(),
-        protocol,
-    })
-}
-
 fn check_overrides(overrides: &[StageOverride], nodes: &[Node<'_>], violations: &mut Vec<Violation>) {
     let mut seen = BTreeSet::new();
     for (index, stage) in overrides.iter().enumerate() {
@@ -280,6 +238,7 @@ fn resolve_stages(
         let resolved = resolve_stage(node, change, spec.model.is_some(), catalog, violations);
         if let Some((stage, agent)) = &resolved {
             check_schemas(&stage.agent.name, agent, violations);
+            check_resources(stage, violations);
         }
         if let Some((mut stage, agent)) = resolved {
             let refers = check_references(&stage.payload, node, nodes, template, violations);
@@ -315,29 +274,7 @@ fn resolve_stage<'a>(
         violations.push(violation(field, agent_name, format!("no such Agent; {remedy}")));
         return None;
     };
-    if agent.requires.contains(&Requirement::Registry) && !catalog.registry {
-        violations.push(violation(
-            &field,
-            agent_name,
-            "this agent pushes images and the installation names no registry; set the chart's value registry.host to one \
-             that the nodes can pull from",
-        ));
-    }
-    if agent.requires.contains(&Requirement::Model) && !has_model {
-        violations.push(violation(
-            &field,
-            agent_name,
-            "this agent calls models; set spec.model.provider to a ModelProvider of the Workflow's namespace",
-        ));
-    }
-    if !agent.permissions.is_empty() && catalog.own_agents.contains(agent_name) {
-        violations.push(violation(
-            &field,
-            agent_name,
-            "this Agent asks for permissions, which only Agents in the release's namespace may have; have an administrator \
-             create it there, or remove its permissions",
-        ));
-    }
+    check_requirements(&field, agent_name, agent, has_model, catalog, violations);
     let gates = gates(
         &stage.gates,
         change.map_or(&[], |(_, change)| change.gates.as_slice()),
@@ -403,40 +340,6 @@ fn resolve_stage<'a>(
 fn gates(template: &[Gate], own: &[Gate]) -> Vec<Gate> {
     let kept = |gate: &&Gate| !own.iter().any(|own| own.metric == gate.metric);
     template.iter().filter(kept).chain(own).cloned().collect()
-}
-
-/// An Agent whose schemas are none would fail when its work is done.
-fn check_schemas(name: &str, agent: &AgentSpec, violations: &mut Vec<Violation>) {
-    for (field, schema) in [
-        ("payloadSchema", &agent.payload_schema),
-        ("outputsSchema", &agent.outputs_schema),
-    ] {
-        if let Some(Err(error)) = schema.as_ref().map(validator) {
-            violations.push(violation(
-                format!("Agent {name}: spec.{field}"),
-                "",
-                format!("is not a JSON Schema: {error}; correct the Agent"),
-            ));
-        }
-    }
-}
-
-fn check_payload(stage: &RunStage, agent: &AgentSpec, violations: &mut Vec<Violation>) {
-    let Some(schema) = &agent.payload_schema else {
-        return;
-    };
-    let name = &stage.agent.name;
-    match check(schema, &Value::Object(stage.payload.clone())) {
-        // The schema has been looked at.
-        Ok(()) | Err(Mismatch::Schema(_)) => {}
-        Err(Mismatch::Value(problems)) => violations.extend(problems.into_iter().map(|problem| {
-            violation(
-                format!("stages[name={}].payload{}", stage.name, problem.path),
-                problem.value,
-                format!("{}; see payloadSchema of Agent {name}", problem.what),
-            )
-        })),
-    }
 }
 
 fn run_agent(name: &str, agent: &AgentSpec, has_model: bool, own: bool) -> RunAgent {

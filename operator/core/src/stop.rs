@@ -92,13 +92,17 @@ impl Draft<'_> {
         !done && (busy || !failed)
     }
 
-    /// Ends every stage that has not ended, but for those of `finally`. The Jobs of those that run are closed: their agents are told to stop, and are killed
+    /// Whether the stages of `finally` are not to run to their end.
+    pub(crate) fn finally_is_cancelled(&self) -> bool {
+        self.observation.spec.cancel && self.observation.spec.cancel_finally
+    }
+
+    /// Ends every stage of a part that has not ended. The Jobs of those that run are closed: their agents are told to stop, and are killed
     /// when their grace is over.
-    pub(crate) fn stop(&mut self, stop: &Stop) {
+    pub(crate) fn stop(&mut self, stop: &Stop, part: Part) {
         let now = self.observation.now;
         let because = stop.because();
-        self.stopped = Some(stop.ending());
-        let stages = self.run.stages.iter().filter(|stage| Part::Main.has(stage));
+        let stages = self.run.stages.iter().filter(|stage| part.has(stage));
         for name in stages.map(|stage| stage.name.as_str()) {
             let Some(attempt) = self.stage_mut(name).map(|stage| stage.attempt) else {
                 continue;

@@ -150,6 +150,16 @@ pub fn end(status: &mut WorkflowStatus, phase: WorkflowPhase, message: &str, now
     set(status, SUCCEEDED, succeeded, reason, &message, now);
 }
 
+/// Says that a spec was seen which changes nothing about how the Workflow ended.
+pub fn acknowledge(status: &mut WorkflowStatus, generation: i64) {
+    status.observed_generation = Some(generation);
+    for condition in &mut status.conditions {
+        if [ACCEPTED, PROGRESSING, SUCCEEDED].contains(&condition.type_.as_str()) {
+            condition.observed_generation = Some(generation);
+        }
+    }
+}
+
 /// Says that a Workflow can or cannot run as it stands.
 pub fn accept(status: &mut WorkflowStatus, problems: Option<&str>, generation: i64, now: Moment) {
     status.observed_generation = Some(generation);

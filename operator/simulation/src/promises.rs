@@ -9,6 +9,7 @@ use stagecraft_api::result::Outcome;
 use stagecraft_api::run::INITIALIZE;
 use stagecraft_api::status::{StagePhase, WorkflowStatus};
 use stagecraft_api::{AttemptKey, label};
+use stagecraft_core::summary::acknowledge;
 
 use crate::api_server::{Change, ChangeKind, Stored};
 use crate::world::World;
@@ -83,7 +84,10 @@ impl Ledger {
 
     fn compare(&mut self, place: &str, before: &WorkflowStatus, after: &WorkflowStatus) {
         let ended = before.phase.is_terminal();
-        self.promise(!ended || after.run == before.run + 1, || {
+        let mut seen = before.clone();
+        acknowledge(&mut seen, after.observed_generation.unwrap_or(0));
+        // That an edit was seen is told, and nothing else.
+        self.promise(!ended || after.run == before.run + 1 || seen == *after, || {
             format!("I3: {place} had ended and its status changed")
         });
         for stage in &before.stages {

@@ -150,6 +150,91 @@ fn the_stages_of_finally_run_when_the_workflow_is_cancelled_or_out_of_time() {
 }
 
 #[test]
+fn the_owner_can_end_the_stages_of_finally_as_well() {
+    let cancel = |scene: &mut Scene| {
+        scene.observation.spec.cancel = true;
+        scene.observation.spec.cancel_finally = true;
+    };
+    // They run because of the first cancel.
+    let mut scene = running(with_finally(json!({})), json!({}));
+    scene.observation.spec.cancel = true;
+    scene.act();
+    let job = scene.stage("clean").job.clone();
+    cancel(&mut scene);
+    assert_eq!(
+        actions(&scene.at(5).act()),
+        [
+            "store".to_owned(),
+            format!("close {job}"),
+            "acknowledge clean 1".to_owned()
+        ]
+    );
+    assert_eq!(
+        scene.stages(),
+        "a Failed 1, b Pending 0, clean Failed 1, tell Pending 0"
+    );
+    let status = &scene.observation.status;
+    assert_eq!(
+        (status.phase, status.finished_at),
+        (WorkflowPhase::Cancelled, Some(at(5)))
+    );
+    assert!(
+        status.message.contains("spec.cancelFinally"),
+        "{}",
+        status.message
+    );
+    assert_eq!(scene.stage("clean").error.as_ref().unwrap().code, "Cancelled");
+    assert!(quiet(&scene.plan()));
+
+    // Everything ends at once.
+    let mut scene = running(with_finally(json!({})), json!({}));
+    cancel(&mut scene);
+    scene.act();
+    assert_eq!(
+        scene.stages(),
+        "a Failed 1, b Pending 0, clean Pending 0, tell Pending 0"
+    );
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Cancelled);
+
+    // What has failed stays failed, and what had completed was cancelled.
+    for (outcome, phase) in [
+        (fatal(), WorkflowPhase::Failed),
+        (success(json!({})), WorkflowPhase::Cancelled),
+    ] {
+        let template = json!({
+            "stages": [stage("a", json!({}))], "finally": [stage("clean", json!({}))],
+        });
+        let mut scene = running(template, json!({}));
+        scene.result("a", outcome);
+        scene.act();
+        scene.observation.spec.cancel_finally = true;
+        assert!(quiet(&scene.plan()), "it says how to cancel, and does not");
+        cancel(&mut scene);
+        scene.act();
+        assert_eq!(scene.observation.status.phase, phase);
+        assert_eq!(
+            scene.stage("clean").phase,
+            stagecraft_api::status::StagePhase::Failed
+        );
+    }
+}
+
+#[test]
+fn a_result_of_finally_that_is_there_when_it_is_ended_counts() {
+    let template = json!({
+        "stages": [stage("a", json!({}))], "finally": [stage("clean", json!({}))],
+    });
+    let mut scene = running(template, json!({}));
+    scene.result("a", success(json!({})));
+    scene.act();
+    scene.observation.spec.cancel = true;
+    scene.observation.spec.cancel_finally = true;
+    scene.result("clean", success(json!({})));
+    scene.act();
+    assert_eq!(scene.observation.status.phase, WorkflowPhase::Completed);
+}
+
+#[test]
 fn finally_alone_can_be_skipped_and_repeated() {
     let template = json!({
         "stages": [stage("a", json!({}))],

@@ -351,6 +351,28 @@ fn the_status_says_of_which_spec_it_speaks() {
 }
 
 #[test]
+fn an_edit_after_the_end_is_seen_once_and_changes_nothing_else() {
+    let mut scene = Scene::running("a");
+    scene.at(1).result("a", success(json!({})));
+    scene.act();
+    let ended = scene.observation.status.clone();
+    scene.observation.identity.generation = 9;
+    scene.observation.spec.ttl_seconds_after_finished = Some(60);
+    assert_eq!(actions(&scene.at(10).act()), ["store"]);
+    let mut seen = scene.observation.status.clone();
+    assert_eq!(seen.observed_generation, Some(9));
+    for (condition, before) in seen.conditions.iter_mut().zip(&ended.conditions) {
+        assert_eq!(condition.observed_generation, Some(9), "{}", condition.type_);
+        condition.observed_generation = before.observed_generation;
+    }
+    seen.observed_generation = ended.observed_generation;
+    assert_eq!(seen, ended);
+    assert!(quiet(&scene.plan()));
+    scene.observation.identity.generation = 10;
+    assert_eq!(actions(&scene.at(61).plan()), ["delete"]);
+}
+
+#[test]
 fn a_new_run_keeps_what_was_done_after_a_stage_that_was_skipped() {
     let mut scene = Scene::new("unused");
     scene.observation.spec.template_ref = None;

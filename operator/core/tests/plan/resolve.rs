@@ -334,6 +334,81 @@ fn resources_are_the_workflows_laid_over_the_templates_and_the_agents() {
 }
 
 #[test]
+fn a_stage_cannot_ask_for_more_than_it_may_have() {
+    let with = |agent: Value, template: Value, own: Value| {
+        let mut catalog = catalog("a");
+        catalog.agents.get_mut("worker").unwrap().resources = serde_json::from_value(agent).unwrap();
+        let stage = &mut catalog.templates.get_mut("mine").unwrap().stages[0];
+        stage.resources = serde_json::from_value(template).unwrap();
+        (
+            spec_with(json!({"stages": [{"name": "a", "resources": own}]})),
+            catalog,
+        )
+    };
+    let memory = "stages[name=a].resources.requests.memory";
+    for (agent, template, own, field, value, limit) in [
+        (
+            json!({"requests": {"memory": "2Gi"}}),
+            json!({}),
+            json!({}),
+            memory,
+            "2Gi",
+            "the limit of 1Gi",
+        ),
+        (
+            json!({"requests": {"memory": "512Mi"}}),
+            json!({"limits": {"memory": "511Mi"}}),
+            json!({}),
+            memory,
+            "512Mi",
+            "the limit of 511Mi",
+        ),
+        (
+            json!({"limits": {"cpu": "1"}}),
+            json!({}),
+            json!({"requests": {"cpu": "1001m"}}),
+            "stages[name=a].resources.requests.cpu",
+            "1001m",
+            "the limit of 1",
+        ),
+    ] {
+        let (spec, catalog) = with(agent, template, own);
+        check(&spec, &catalog, &[(field, value, limit)]);
+    }
+    for (agent, template, own) in [
+        (json!({}), json!({"limits": {"memory": "16Mi"}}), json!({})),
+        (
+            json!({"limits": {"cpu": "1"}}),
+            json!({"requests": {"cpu": "1000m"}}),
+            json!({}),
+        ),
+        (json!({"requests": {"cpu": "64"}}), json!({}), json!({})),
+    ] {
+        let (spec, catalog) = with(agent, template, own);
+        assert!(resolve("flow", &spec, &catalog).is_ok());
+    }
+}
+
+#[test]
+fn the_retry_policy_of_a_stage_is_the_workflows_laid_over_the_templates() {
+    let mut catalog = catalog("a");
+    let template = catalog.templates.get_mut("mine").unwrap();
+    template.stages[0].retry_policy =
+        serde_json::from_value(json!({"resource": 1, "model": 2, "backoff": {"baseSeconds": 7}})).unwrap();
+    let spec = spec_with(json!({
+        "stages": [{"name": "a", "retryPolicy": {"model": 5, "timeout": 0}}],
+    }));
+    let run = resolve("flow", &spec, &catalog).unwrap();
+    assert_eq!(
+        serde_json::to_value(&run.stage("a").unwrap().retry_policy).unwrap(),
+        json!({
+            "resource": 1, "model": 5, "timeout": 0,
+            "backoff": {"baseSeconds": 7, "factor": 2, "capSeconds": 60},
+        })
+    );
+}
+
+#[test]
 fn budgets_of_stages_are_the_workflows_laid_over_the_templates() {
     let mut catalog = catalog("a");
     let template = catalog.templates.get_mut("mine").unwrap();
