@@ -30,8 +30,15 @@ pub const POD_NOT_STARTED: &str = "PodNotStarted";
 /// Code of an attempt whose runner was told to end, and does not know why.
 pub const POD_TERMINATED: &str = "PodTerminated";
 
-/// Codes by which policy is chosen, and which are the operator's and the runner's to give.
-pub const RESERVED_CODES: [&str; 3] = [GATE_FAILED, POD_NOT_STARTED, POD_TERMINATED];
+/// Code of an attempt that failed after its model had refused to go on.
+pub const MODEL_REFUSED: &str = "ModelRefused";
+/// How codes begin that are about a model.
+const MODEL: &str = "Model";
+
+/// Whether policy is chosen by a code, so that it is the operator's and the runner's to give, and no agent's.
+pub fn is_reserved(code: &str) -> bool {
+    [GATE_FAILED, POD_NOT_STARTED, POD_TERMINATED].contains(&code) || code.starts_with(MODEL)
+}
 
 impl FailureClass {
     pub const ALL: [Self; 6] = [
@@ -48,7 +55,7 @@ impl FailureClass {
         match (error.code.as_str(), error.category) {
             (GATE_FAILED, _) => Self::WrongResult,
             (POD_NOT_STARTED, _) | (_, Category::Network) => Self::Infrastructure,
-            (code, _) if code.starts_with("Model") => Self::Model,
+            (code, _) if code.starts_with(MODEL) => Self::Model,
             (_, Category::Resource) => Self::Resource,
             (_, Category::Timeout) => Self::Timeout,
             _ => Self::Agent,
@@ -92,7 +99,8 @@ pub struct RetryPolicy {
     #[schemars(range(min = 0, max = 100))]
     pub agent: Option<u32>,
 
-    /// After a model refused, was overloaded, or its budget was used up. From 0 to 100. Default: `retries`.
+    /// After a model refused, was overloaded, or its budget was used up. From 0 to 100. Default: `retries`, and 0 after a refusal, since
+    /// the same would be asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub model: Option<u32>,

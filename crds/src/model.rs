@@ -8,6 +8,9 @@ pub const PROBLEM_HEADER: &str = "x-stagecraft-problem";
 /// Code of a call that was not made because a budget is used up.
 pub const BUDGET_EXHAUSTED: &str = "budget_exhausted";
 
+/// Value of that header in the trailer of an answer in which the model refused to go on. What a model said is known only at its end.
+pub const REFUSED: &str = "model_refused";
+
 /// What an agent speaks, and a provider understands.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]

@@ -83,7 +83,7 @@ impl Metrics {
             )?,
             model_calls: counter(
                 "model_calls_total",
-                "Calls of models by operation: answered, error, failed, broken, no answer, hung up",
+                "Calls of models by operation: answered, refused, error, failed, broken, no answer, hung up",
                 &["operation", "outcome"],
             )?,
             model_seconds: histogram(

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod ledgers;
 pub mod models;
 pub mod provider;
+pub mod refused;
 pub mod relay;
 pub mod report;
 pub mod request;

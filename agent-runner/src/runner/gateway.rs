@@ -216,7 +216,9 @@ impl Gateway {
             .patient
             .request(method, format!("{}/v1/models/{path}", self.url));
         // Its own authorization comes last: the agent has none that counts.
-        let request = request.headers(headers).bearer_auth(token.trim()).body(body);
+        // In a trailer the gateway tells what only the end of an answer tells.
+        let request = request.headers(headers).header(header::TE, "trailers");
+        let request = request.bearer_auth(token.trim()).body(body);
         request.send().await.map_err(away)
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use serde_json::Value;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::truncate;
-use stagecraft_api::failure::{POD_TERMINATED, RESERVED_CODES};
+use stagecraft_api::failure::{POD_TERMINATED, is_reserved};
 use stagecraft_api::result::AgentResult;
 use stagecraft_api::{Category, StructuredError, limit};
 
@@ -176,13 +176,13 @@ fn too_large(bytes: u64) -> StructuredError {
 }
 
 /// The agent's own error, within bounds. What only others can judge is not the agent's to say: that the cluster took the attempt away, which
-/// costs no retry, and that a gate failed.
+/// costs no retry, that a gate failed, and what a model did.
 fn own(error: StructuredError) -> StructuredError {
     let mut error = error.bounded();
     if error.code.trim().is_empty() {
         "AgentFailed".clone_into(&mut error.code);
     }
-    if RESERVED_CODES.contains(&error.code.as_str()) {
+    if is_reserved(&error.code) {
         error.code = format!("Agent{}", error.code);
     }
     if error.category == Category::Network {
@@ -326,6 +326,11 @@ mod tests {
                 "PodNotStarted",
                 Category::Execution,
                 ("AgentPodNotStarted", Category::Execution),
+            ),
+            (
+                "ModelOverloaded",
+                Category::Resource,
+                ("AgentModelOverloaded", Category::Resource),
             ),
             ("Away", Category::Network, ("Away", Category::Dependency)),
         ] {

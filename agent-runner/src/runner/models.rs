@@ -9,9 +9,13 @@ use axum::extract::Request;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use stagecraft_api::error::{chain, truncate};
-use stagecraft_api::model::{BUDGET_EXHAUSTED, Operation, PROBLEM_HEADER, Problem, ProblemKind, Protocol};
+use stagecraft_api::failure::MODEL_REFUSED;
+use stagecraft_api::model::{
+    BUDGET_EXHAUSTED, Operation, PROBLEM_HEADER, Problem, ProblemKind, Protocol, REFUSED,
+};
 use stagecraft_api::{Category, Moment, StructuredError};
 
 use super::gateway::Gateway;
@@ -29,7 +33,7 @@ const REQUEST_HEADERS: [&str; 6] = [
     "user-agent",
 ];
 /// Headers of connections, which end here.
-const OF_CONNECTION: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
+const OF_CONNECTION: [&str; 4] = ["connection", "content-length", "trailer", "transfer-encoding"];
 
 /// Longest body of an answer that the gateway itself made, in bytes.
 const PROBLEM_BYTES: usize = 64 * 1024;
@@ -56,6 +60,8 @@ pub enum TroubleKind {
     Exhausted,
     /// The provider is overloaded, away, or left alone.
     Away,
+    /// The model refused to go on.
+    Refused,
 }
 
 impl ModelTrouble {
@@ -84,6 +90,14 @@ impl ModelTrouble {
                     ..error
                 }
                 .suggest("see the status of the ModelProvider; the stage is tried again")
+            }
+            TroubleKind::Refused => {
+                let error = StructuredError::new(MODEL_REFUSED, Category::Dependency, &self.message);
+                StructuredError {
+                    retryable: false,
+                    ..error
+                }
+                .suggest("see what the stage asks of its model; retryPolicy.model has it asked again, spec.model names another model")
             }
         }
     }
@@ -163,7 +177,18 @@ impl Models {
             if trouble.is_some() || status.is_success() {
                 self.note(trouble);
             }
-            Body::from_stream(answer.bytes_stream())
+            let models = self.clone();
+            let body = axum::http::Response::from(answer).into_body();
+            Body::new(body.map_frame(move |frame| {
+                let trailer = frame
+                    .trailers_ref()
+                    .and_then(|trailers| trailers.get(PROBLEM_HEADER));
+                if trailer.is_some_and(|code| code == REFUSED) {
+                    let message = "the agent gave up after its model had refused to go on";
+                    models.note(Some((TroubleKind::Refused, message.to_owned(), None)));
+                }
+                frame
+            }))
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

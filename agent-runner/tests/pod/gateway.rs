@@ -14,6 +14,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use stagecraft_api::Digest;
 use stagecraft_api::envelope::TaskEnvelope;
@@ -74,6 +75,8 @@ pub struct Seen {
     pub models: Vec<(String, HeaderMap, String)>,
     /// What calls of models are answered instead: status, problem of the gateway's own, message.
     pub model_answer: Option<(u16, Option<&'static str>, &'static str)>,
+    /// Whether the trailer of an answer says that the model refused.
+    pub model_refuses: bool,
     /// Lets answers of models go on after their first piece.
     pub model_goes_on: bool,
     pub events: Vec<AgentEvent>,
@@ -358,11 +361,18 @@ async fn model(State(seen): Shared, headers: HeaderMap, Path(path): Path<String>
         Ok("second")
     });
     let first = futures::stream::once(async { Ok::<_, std::io::Error>("first") });
-    let pieces = futures::StreamExt::chain(first, second);
+    let pieces = axum::body::Body::from_stream(futures::StreamExt::chain(first, second));
     let headers = [
         ("content-type", "text/event-stream"),
         ("request-id", "req-7"),
         ("x-should-retry", "true"),
+        ("trailer", "x-stagecraft-problem"),
     ];
-    (headers, axum::body::Body::from_stream(pieces)).into_response()
+    let refuses = seen.borrow().model_refuses;
+    let trailers = async move {
+        let name = axum::http::HeaderName::from_static("x-stagecraft-problem");
+        let value = axum::http::HeaderValue::from_static("model_refused");
+        refuses.then(|| Ok(HeaderMap::from_iter([(name, value)])))
+    };
+    (headers, axum::body::Body::new(pieces.with_trailers(trailers))).into_response()
 }

@@ -91,6 +91,34 @@ async fn an_agent_whose_model_is_away_failed_of_that_unless_it_came_back() {
 }
 
 #[tokio::test]
+async fn an_agent_whose_model_refused_failed_of_that_unless_it_went_on() {
+    for (refuses, expected) in [
+        (&[true][..], ("ModelRefused", false)),
+        (&[false, true], ("ModelRefused", false)),
+        (&[true, false], ("AgentExited", true)),
+    ] {
+        let (gateway, pod) = with_models();
+        pod.ready().await;
+        gateway.change(|seen| seen.model_goes_on = true);
+        for refuses in refuses {
+            gateway.change(|seen| seen.model_refuses = *refuses);
+            let reply = ask(&pod).await;
+            assert!(
+                !reply.headers().contains_key("trailer"),
+                "that is between runner and gateway"
+            );
+            assert_eq!(reply.text().await.unwrap(), "firstsecond");
+        }
+        let mut agent = pod.agent(&["sh", "-c", "exit 1"]).await;
+        wait(&mut agent).await;
+        let Outcome::Failed { error } = gateway.result().await.outcome else {
+            panic!("it succeeded");
+        };
+        assert_eq!((error.code.as_str(), error.retryable), expected, "{refuses:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_goes_on_without_a_budget_is_stopped() {
     let (gateway, pod) = with_models();
     pod.ready().await;

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use stagecraft_api::budget::{Amount, Tokens};
-use stagecraft_api::model::{Problem, ProblemKind, Protocol};
+use stagecraft_api::model::{PROBLEM_HEADER, Problem, ProblemKind, Protocol, REFUSED};
 use tokio::time::timeout;
 
 use super::denied::Denied;
 use super::ledgers::Reservation;
 use super::models::{CallEnd, settle};
 use super::provider::Provider;
+use super::refused::is_refusal;
 use super::request::Operation;
 use super::sse::Events;
 use super::upstream::{Answer, silence};
@@ -84,11 +87,14 @@ pub fn pass(answered: Answer, mut account: Account, strip: bool) -> Result<Respo
                 } else {
                     Reading::Whole(Vec::new())
                 },
+                refused: false,
                 ended: false,
             };
-            let mut response = Response::new(Body::from_stream(course.chunks()));
+            let mut response = Response::new(Body::new(StreamBody::new(course.frames())));
             *response.status_mut() = status;
             copy(&headers, response.headers_mut());
+            let announced = HeaderValue::from_static(PROBLEM_HEADER);
+            response.headers_mut().insert(header::TRAILER, announced);
             Ok(response)
         }
     }
@@ -109,6 +115,8 @@ struct Course {
     limit: Duration,
     protocol: Protocol,
     reading: Reading,
+    /// Whether the model said that it does not go on.
+    refused: bool,
     ended: bool,
 }
 
@@ -119,17 +127,19 @@ enum Reading {
 }
 
 impl Course {
-    fn chunks(self) -> impl stream::Stream<Item = Result<Bytes, String>> + Send {
-        stream::unfold(self, |mut course| async move {
-            loop {
-                if course.ended {
-                    return None;
-                }
+    /// The answer, and in a trailer whether the model refused.
+    fn frames(self) -> impl stream::Stream<Item = Result<Frame<Bytes>, String>> + Send {
+        stream::unfold(Some(self), |course| async move {
+            let mut course = course?;
+            while !course.ended {
                 let chunk = course.next().await;
                 if !chunk.as_ref().is_ok_and(Bytes::is_empty) {
-                    return Some((chunk, course));
+                    return Some((chunk.map(Frame::data), Some(course)));
                 }
             }
+            let code = course.refused.then(|| HeaderValue::from_static(REFUSED))?;
+            let name = HeaderName::from_static(PROBLEM_HEADER);
+            Some((Ok(Frame::trailers(HeaderMap::from_iter([(name, code)]))), None))
         })
     }
 
@@ -160,6 +170,7 @@ impl Course {
                 let complete = events.feed(&chunk);
                 for event in &complete {
                     meter.take(&event.data);
+                    self.refused |= is_refusal(self.protocol, &event.data);
                 }
                 // Only whole events: an error of the gateway's own may have to follow.
                 let is_own = |data: &[u8]| *strip && is_report_of_usage(self.account.operation, data);
@@ -171,14 +182,16 @@ impl Course {
 
     /// The provider has said all.
     fn finish(&mut self) -> Bytes {
-        self.account.outcome = "answered";
-        match std::mem::replace(&mut self.reading, Reading::Whole(Vec::new())) {
+        let rest = match std::mem::replace(&mut self.reading, Reading::Whole(Vec::new())) {
             Reading::Whole(body) => {
                 self.account.meter.take(&body);
+                self.refused |= is_refusal(self.protocol, &body);
                 Bytes::new()
             }
             Reading::Events { events, .. } => Bytes::from(events.finish()),
-        }
+        };
+        self.account.outcome = if self.refused { "refused" } else { "answered" };
+        rest
     }
 
     /// The answer ends in its middle. A stream says so by an event of its protocol, which an SDK raises as an error.
@@ -254,8 +267,8 @@ impl Drop for Account {
             tokens,
             cost: cost(tokens, &self.provider.prices),
         };
-        let was_taken =
-            self.operation.is_charged() && matches!(self.outcome, "answered" | "broken" | "hung up");
+        let was_taken = self.operation.is_charged()
+            && matches!(self.outcome, "answered" | "refused" | "broken" | "hung up");
         if let Some(mut reservation) = self.reservation.take()
             && was_taken
         {
@@ -265,7 +278,7 @@ impl Drop for Account {
             // Every try was reported when it failed; of a call that was given up nothing is known.
             good: match self.outcome {
                 "broken" => Some(false),
-                "answered" | "error" => Some(true),
+                "answered" | "refused" | "error" => Some(true),
                 _ => None,
             },
             expected: self.expected,

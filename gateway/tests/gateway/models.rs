@@ -148,6 +148,39 @@ async fn a_stream_is_passed_on_as_it_came_wherever_it_is_cut() {
 }
 
 #[tokio::test]
+async fn the_end_of_an_answer_tells_that_the_model_refused() {
+    let refusal = r#"{"type":"message","stop_reason":"refusal","content":[],"usage":{"input_tokens":3,"output_tokens":1}}"#;
+    let stream = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"refusal\"},\"usage\":{\"output_tokens\":1}}\n\n";
+    let server = ModelServer::start([
+        Step::json(200, &[], HELLO),
+        Step::json(200, &[], refusal),
+        Step::stream(vec![Piece::Bytes(stream.into())]),
+    ])
+    .await
+    .unwrap();
+    let (world, pod) = claimed(&server, "anthropic", json!({})).await;
+    let body = json!({"model": "small", "max_tokens": 9});
+    for (answer, refused) in [(HELLO, false), (refusal, true), (stream, true)] {
+        let reply = ask(&world, &pod, MESSAGES, &body).await;
+        assert_eq!(text(&reply), answer, "the agent gets it as it is");
+        let told = reply.trailers.get("x-stagecraft-problem");
+        assert_eq!(
+            told.is_some_and(|code| code == "model_refused"),
+            refused,
+            "{answer}"
+        );
+    }
+    let metrics = world.metrics.render();
+    for expected in [
+        r#"model_calls_total{operation="v1/messages",outcome="answered"} 1"#,
+        r#"model_calls_total{operation="v1/messages",outcome="refused"} 2"#,
+        r#"model_tokens_total{class="output"} 6"#,
+    ] {
+        assert!(metrics.contains(expected), "{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn the_report_of_usage_that_the_agent_did_not_ask_for_stays_here() {
     let content = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";
     let report = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":100,\"completion_tokens\":7,\"prompt_tokens_details\":{\"cached_tokens\":60}}}\n\n";

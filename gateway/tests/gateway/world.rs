@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use stagecraft_api::Digest;
 use stagecraft_gateway::args::Quotas;
@@ -36,6 +37,8 @@ pub struct World {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// What came after the body.
+    pub trailers: HeaderMap,
     pub body: Bytes,
 }
 
@@ -152,10 +155,12 @@ impl World {
         request.extensions_mut().insert(ConnectInfo(source));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        let whole = body.collect().await.unwrap();
         Reply {
             status: parts.status,
             headers: parts.headers,
-            body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
+            trailers: whole.trailers().cloned().unwrap_or_default(),
+            body: whole.to_bytes(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::error::StructuredError;
-use stagecraft_api::failure::FailureClass;
+use stagecraft_api::failure::{FailureClass, MODEL_REFUSED};
 use stagecraft_api::run::RunStage;
 use stagecraft_api::status::StageStatus;
 
@@ -67,6 +67,8 @@ fn is_exhausted(error: &StructuredError, stage: &StageStatus, run: &RunStage, se
     match (class, limit) {
         // Whether the same work is judged once more is the template's choice.
         (FailureClass::WrongResult, limit) => failed > limit.unwrap_or(0),
+        // So is whether a model is asked once more what it has refused.
+        (FailureClass::Model, limit) if error.code == MODEL_REFUSED => failed > limit.unwrap_or(0),
         _ if !error.retryable => true,
         (_, Some(limit)) => failed > limit,
         (FailureClass::Infrastructure, None) => failed > settings.max_losses,
@@ -168,6 +170,25 @@ mod tests {
     }
 
     #[test]
+    fn attempts_that_fail_together_do_not_come_back_together() {
+        let wait = |number: u32| {
+            let key = AttemptKey {
+                attempt: number,
+                ..key()
+            };
+            backoff(1, &run(0, &json!({})), &key, &Settings::default())
+        };
+        let waits: Vec<u64> = (1..=50).map(wait).collect();
+        assert!(
+            waits.iter().all(|wait| (1_000..=1_250).contains(wait)),
+            "{waits:?}"
+        );
+        let different: std::collections::BTreeSet<&u64> = waits.iter().collect();
+        assert!(different.len() > 10, "{waits:?}");
+        assert_eq!(wait(7), wait(7), "planned once more, it is the same");
+    }
+
+    #[test]
     fn retries_are_used_up() {
         let failures = vec![error(Category::Execution); 4];
         let run = run(3, &json!({}));
@@ -207,6 +228,18 @@ mod tests {
         let gate = [StructuredError::new(GATE_FAILED, Category::Validation, "too few").fatal()];
         assert!(!goes_on(&gate, &run(3, &json!({}))));
         assert!(goes_on(&gate, &run(0, &json!({"wrongResult": 1}))));
+    }
+
+    #[test]
+    fn what_a_model_refused_is_asked_again_only_on_request() {
+        let refused = StructuredError::new(MODEL_REFUSED, Category::Dependency, "no");
+        let refused = [StructuredError {
+            retryable: false,
+            ..refused
+        }];
+        assert_eq!(FailureClass::of(&refused[0]), FailureClass::Model);
+        assert!(!goes_on(&refused, &run(3, &json!({}))));
+        assert!(goes_on(&refused, &run(0, &json!({"model": 1}))));
     }
 
     #[test]
