@@ -44,7 +44,8 @@ pub const WORKSPACE_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest `spec` of a Workflow, in [`stored_bytes`].
 pub const SPEC_BYTES: usize = 72 * 1024;
 /// Largest `spec` and `status` of a Workflow together, in [`stored_bytes`]; etcd takes 1.5 MiB by default. The other
-/// bounds add up to less: the test `size` of stagecraft-core holds them together.
+/// bounds add up to less: the test `size` of stagecraft-core holds them together. A status is shortened where metadata (labels, annotations, who
+/// wrote what) need the room; those alone may take more.
 pub const WORKFLOW_BYTES: usize = 512 * 1024;
 /// Largest task envelope, in bytes of JSON: it is an annotation, of which Kubernetes takes 256 KiB for each object.
 pub const TASK_BYTES: usize = 248 * 1024;

@@ -143,6 +143,7 @@ impl Scene {
                 name: self.name.clone(),
                 uid: self.uid.clone(),
                 generation: self.generation,
+                metadata_bytes: 0,
             },
             spec: self.spec.clone(),
             status: self.status.clone(),

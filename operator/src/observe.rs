@@ -13,7 +13,7 @@ use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::{RunRef, StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::workflow::WorkflowSpec;
 use stagecraft_api::{
-    Agent, Approval, AttemptKey, Digest, ModelProvider, Moment, Workflow, WorkflowTemplate, label,
+    Agent, Approval, AttemptKey, Digest, ModelProvider, Moment, Workflow, WorkflowTemplate, label, limit,
 };
 use stagecraft_core::Observation;
 use stagecraft_core::admit::Admission;
@@ -146,6 +146,8 @@ fn identity(workflow: &Workflow) -> Result<Identity, ObserveError> {
         name: workflow.name_any(),
         uid: workflow.uid().ok_or(ObserveError::Incomplete("UID"))?,
         generation: workflow.metadata.generation.unwrap_or_default(),
+        metadata_bytes: serde_json::to_string(&workflow.metadata)
+            .map_or(0, |metadata| limit::stored_bytes(&metadata)),
     })
 }
 

@@ -246,6 +246,12 @@ fn whoever_asked_for_a_workflow_can_be_kept_from_deciding_about_it() -> anyhow::
         ensure!(refusal.contains("kubectl auth whoami"), "{refusal}");
         set(&mut workflow, "/spec", "requestedBy", json!(me));
         world.create::<Workflow>(workflow).await?;
+        let renamed = super::owner::patch(world, "checked", json!({"requestedBy": "somebody"})).await;
+        let message = renamed.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(
+            message.contains("spec.requestedBy cannot be changed"),
+            "{message:?}"
+        );
         let approval = asked(world, "checked").await?;
         let yes = |by: &str| json!({"decision": {"verdict": "approved", "by": by}});
         refuses(world, &approval, yes(&me), "ask somebody else").await?;

@@ -113,3 +113,35 @@ fn the_stages_of_finally_run_after_a_failure_and_after_a_cancel() -> anyhow::Res
         Ok(())
     })
 }
+
+#[test]
+fn an_agent_of_finally_that_hangs_can_be_ended_by_the_owner() -> anyhow::Result<()> {
+    scenario(Isolation::Shared, LIMIT, async |world| {
+        let workflow = json!({
+            "metadata": {"name": "stuck"},
+            "spec": {
+                "project": {"requirements": ["clean up, or do not"]},
+                "template": {
+                    "stages": [{"name": "work", "agent": "echo", "payload": {"fault": EchoFault::Hang}}],
+                    "finally": [{"name": "clean", "agent": "echo", "payload": {"fault": EchoFault::Hang}}],
+                },
+            },
+        });
+        world.create::<Workflow>(workflow).await?;
+        world.running_pod("stuck", "work", 1, LIMIT).await?;
+        super::owner::patch(world, "stuck", json!({"cancel": true})).await?;
+        world.running_pod("stuck", "clean", 1, LIMIT).await?;
+        super::owner::patch(world, "stuck", json!({"cancelFinally": true})).await?;
+        let ended = world
+            .until("stuck", LIMIT, "is over", |status| status.finished_at.is_some())
+            .await?;
+        let status = ended.status.unwrap_or_default();
+        assert_eq!(status.phase, WorkflowPhase::Cancelled);
+        ensure!(
+            status.message.contains("spec.cancelFinally"),
+            "{}",
+            status.message
+        );
+        world.nothing_left(LIMIT).await
+    })
+}

@@ -29,43 +29,67 @@ pub(crate) fn keep(plan: Plan, observation: &Observation) -> Plan {
     for action in &mut plan.actions {
         if let Action::Store(status) = action {
             bound(status);
-            make_room(status);
+            make_room(status, room(observation));
             beyond = beyond.or_else(|| problem(status));
         }
     }
+    // What there is no room for is found missing each time, and is no change.
+    plan.actions
+        .retain(|action| !matches!(action, Action::Store(status) if **status == observation.status));
     match beyond {
         Some(problem) => give_up(observation, &problem),
         None => plan,
     }
 }
 
-/// What a status can do without, the first first: earlier attempts but for the last, what commits change file by file, then all earlier
-/// attempts. Their numbers stay in counters.
-fn make_room(status: &mut WorkflowStatus) {
-    let shed: [fn(&mut StageStatus); 3] = [
-        |stage| {
-            let surplus = stage.history.len().saturating_sub(1);
-            stage.history.drain(..surplus);
-        },
-        |stage| {
-            let judged = stage.repair.as_mut().and_then(|repair| repair.workspace.as_mut());
-            let workspaces = stage.workspace.iter_mut().chain(judged);
-            for changes in workspaces.filter_map(|workspace| workspace.changes.as_mut()) {
-                changes.stat.clear();
+/// What the rest of the Workflow leaves for its status, in [`limit::stored_bytes`].
+fn room(observation: &Observation) -> usize {
+    let rest = stored_bytes(&observation.spec).saturating_add(observation.identity.metadata_bytes);
+    limit::WORKFLOW_BYTES.saturating_sub(rest).min(STATUS_BYTES)
+}
+
+/// What a status can do without, the first first: earlier attempts but for the last, what commits change file by file, all earlier attempts,
+/// for what models were used in particular, and the ends of long texts about stages that are over. Numbers stay in counters.
+fn make_room(status: &mut WorkflowStatus, room: usize) {
+    let shed: [fn(&mut WorkflowStatus); 5] = [
+        |status| {
+            for stage in &mut status.stages {
+                let surplus = stage.history.len().saturating_sub(1);
+                stage.history.drain(..surplus);
             }
         },
-        |stage| {
+        |status| status.stages.iter_mut().for_each(forget_files),
+        |status| {
             // The latest one tells when a wait for the next attempt began.
-            if stage.phase.is_terminal() {
+            for stage in status.stages.iter_mut().filter(|stage| stage.phase.is_terminal()) {
                 stage.history.clear();
+            }
+        },
+        |status| {
+            if let Some(models) = &mut status.models {
+                models.by.clear();
+            }
+        },
+        |status| {
+            for stage in status.stages.iter_mut().filter(|stage| stage.phase.is_terminal()) {
+                shorten(&mut stage.summary, limit::HISTORY_MESSAGE_BYTES);
+                shorten(&mut stage.message, limit::HISTORY_MESSAGE_BYTES);
             }
         },
     ];
     for shed in shed {
-        if stored_bytes(status) <= STATUS_BYTES {
+        if stored_bytes(status) <= room {
             return;
         }
-        status.stages.iter_mut().for_each(shed);
+        shed(status);
+    }
+}
+
+fn forget_files(stage: &mut StageStatus) {
+    let judged = stage.repair.as_mut().and_then(|repair| repair.workspace.as_mut());
+    let workspaces = stage.workspace.iter_mut().chain(judged);
+    for changes in workspaces.filter_map(|workspace| workspace.changes.as_mut()) {
+        changes.stat.clear();
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Identity {
     pub name: String,
     pub uid: String,
     pub generation: i64,
+    /// What the metadata take of the stored Workflow: labels, annotations, and who wrote what. In bytes.
+    pub metadata_bytes: usize,
 }
 
 /// What is known of what the Workflow runs.

@@ -219,6 +219,7 @@ fn a_new_run_of_many_stages_is_told_within_the_bound_of_an_event() {
             name: "flow".into(),
             uid: again.uid.clone(),
             generation: 2,
+            metadata_bytes: 0,
         },
         spec: again.spec.clone(),
         status: again.status.clone(),

@@ -50,6 +50,7 @@ impl Fixed {
             name: "flow".to_owned(),
             uid: "uid".to_owned(),
             generation: 1,
+            metadata_bytes: 0,
         };
         let catalog = Catalog {
             providers: BTreeMap::new(),

@@ -111,6 +111,7 @@ impl Scene {
                     name: "flow".to_owned(),
                     uid: UID.to_owned(),
                     generation: 1,
+                    metadata_bytes: 0,
                 },
                 spec: spec(),
                 status: WorkflowStatus::default(),

@@ -8,6 +8,7 @@ use stagecraft_api::error::{Category, Severity, StructuredError, truncate};
 use stagecraft_api::limit::{self, stored_bytes};
 use stagecraft_api::result::Outcome;
 use stagecraft_api::status::{Artifact, Changes, StageStatus, WorkflowStatus, WorkspaceRef};
+use stagecraft_core::Observation;
 use stagecraft_core::resolve::Refusal;
 
 use crate::fixture::{Scene, object};
@@ -122,6 +123,12 @@ fn worst_failure(text: &str) -> Outcome {
 /// failure ends none of the others.
 fn play(text: &str, last: fn(&str) -> Outcome, gates: &[Value]) -> WorkflowStatus {
     let mut scene = Scene::new(&template(":"));
+    play_in(&mut scene, text, last, gates);
+    scene.observation.status
+}
+
+/// The same in a Workflow of the caller's.
+fn play_in(scene: &mut Scene, text: &str, last: fn(&str) -> Outcome, gates: &[Value]) {
     scene.observation.spec.stages = stages()
         .iter()
         .map(|name| serde_json::from_value(json!({"name": name, "retries": 5, "gates": gates})).unwrap())
@@ -141,7 +148,6 @@ fn play(text: &str, last: fn(&str) -> Outcome, gates: &[Value]) -> WorkflowStatu
         }
         scene.act();
     }
-    scene.observation.status
 }
 
 #[test]
@@ -187,6 +193,45 @@ fn the_largest_workflow_that_succeeds_is_no_failure() {
         }
         assert_eq!(status.models.unwrap().by.len(), limit::MODEL_USAGES);
     }
+}
+
+/// As much as `kubectl apply` leaves of the largest spec, which stands in an annotation once more, with as much again for who wrote what.
+const METADATA: usize = 128 * 1024;
+
+#[test]
+fn a_workflow_with_large_metadata_keeps_what_its_stages_made_and_less_of_how() {
+    for text in TEXTS {
+        let mut scene = Scene::new(&template(":"));
+        scene.observation.identity.metadata_bytes = METADATA;
+        play_in(&mut scene, text, worst_success, &warnings());
+        let Observation { spec, status, .. } = &scene.observation;
+        let bytes = stored(status) + stored(spec) + METADATA;
+        assert!(bytes <= limit::WORKFLOW_BYTES, "{bytes} bytes with {text:?}");
+        assert_eq!(status.phase, WorkflowPhase::Completed, "{}", status.message);
+        for stage in status.stages.iter().skip(1) {
+            assert!(stage.workspace.is_some() && !stage.outputs.is_empty() && !stage.artifacts.is_empty());
+            assert_eq!(stage.failures, 5, "what was shed stays counted");
+        }
+        assert!(status.models.as_ref().unwrap().total.calls > 0);
+    }
+}
+
+#[test]
+fn metadata_without_bounds_end_no_workflow_and_what_has_no_room_is_not_written_again() {
+    let mut scene = Scene::running("a, b");
+    scene.observation.identity.metadata_bytes = limit::WORKFLOW_BYTES;
+    scene.observation.used = Some(worst_usage());
+    scene.at(1).act();
+    assert!(crate::fixture::quiet(&scene.at(2).plan()));
+    let models = scene.observation.status.models.as_ref().unwrap();
+    assert!(models.by.is_empty() && models.total.calls > 0);
+    for stage in ["a", "b"] {
+        scene.result(stage, worst_success("x"));
+        scene.act();
+    }
+    let status = &scene.observation.status;
+    assert_eq!(status.phase, WorkflowPhase::Completed);
+    assert!(scene.stage("a").workspace.is_some() && !scene.stage("a").outputs.is_empty());
 }
 
 /// The bounds of the schema: a text beyond them would make the API server refuse every patch.

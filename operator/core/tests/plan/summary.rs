@@ -1,6 +1,7 @@
 //! What people read, as `kubectl get -o yaml` shows it.
 
 use serde_json::json;
+use stagecraft_api::condition::PROGRESSING;
 use stagecraft_api::error::Category;
 use stagecraft_core::observation::{PodEvidence, PodPhase};
 
@@ -82,4 +83,62 @@ fn completed() {
     scene.at(4).result("b", success(json!({})));
     scene.act();
     shows!(scene);
+}
+
+/// The reason and the message of the condition Progressing.
+fn progressing(scene: &Scene) -> String {
+    let conditions = &scene.observation.status.conditions;
+    let found = conditions.iter().find(|condition| condition.type_ == PROGRESSING);
+    let condition = found.unwrap();
+    format!("{}: {}", condition.reason, condition.message)
+}
+
+#[test]
+fn every_wait_says_since_when_and_until_when() {
+    let running = Scene::running("a, b");
+    let mut pending_pod = Scene::running("a, b");
+    let trouble = PodEvidence {
+        trouble: Some("no node takes the Pod".into()),
+        ..pod(PodPhase::Pending)
+    };
+    pending_pod.at(2).see("a", with_pod(present(), trouble)).act();
+    let mut backoff = Scene::running("a, b");
+    backoff.at(2).result("a", failure(Category::Execution)).act();
+    let mut limit = Scene::new("a, b");
+    limit.settings.max_running_stages = Some(1);
+    limit.others = 1;
+    limit.act();
+    limit.at(3).act();
+    let mut suspended = Scene::new("a, b");
+    suspended.observation.spec.suspend = true;
+    suspended.act();
+    suspended.at(3).act();
+    let mut asked = Scene::new("a, b");
+    let approval = json!({"question": "Go on?", "expiresSeconds": 60});
+    asked.template_mut().stages[0].approval = Some(serde_json::from_value(approval).unwrap());
+    asked.act();
+    asked.at(3).act();
+    let mut accepted = Scene::new("a, b");
+    accepted.act();
+    let mut bounded = Scene::new("a, b");
+    bounded.observation.spec.deadline_seconds = Some(90);
+    bounded.act();
+    let mut texts = Vec::new();
+    for scene in [
+        &running,
+        &pending_pod,
+        &backoff,
+        &limit,
+        &suspended,
+        &asked,
+        &accepted,
+        &bounded,
+    ] {
+        let text = progressing(scene);
+        assert!(text.contains("since 2026-11-01T10:00:0"), "{text}");
+        let ends = ["until 2026", "next attempt at 2026", "without a time limit"];
+        assert!(ends.iter().any(|end| text.contains(end)), "{text}");
+        texts.push(text);
+    }
+    insta::assert_yaml_snapshot!(texts);
 }

@@ -131,6 +131,7 @@ impl World {
                 name: "flow".to_owned(),
                 uid: "uid".to_owned(),
                 generation: 1,
+                metadata_bytes: 0,
             },
             spec: serde_json::from_value(spec).unwrap(),
             catalog,
