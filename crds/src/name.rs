@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::attempt::AttemptKey;
+use crate::digest::Digest;
 
 /// Prefix of every key in Redis.
 pub const REDIS_PREFIX: &str = "stagecraft:";
@@ -24,9 +25,11 @@ pub fn job(workflow: &str, key: &AttemptKey) -> String {
     )
 }
 
-/// Name of the immutable ConfigMap that keeps what a Workflow runs.
-pub fn run(workflow: &str, uid: &str) -> String {
-    format!("{}-run-{}", part(workflow, 40), short_hash(uid))
+/// Name of the immutable ConfigMap that keeps what a Workflow runs. Another content has another name: whoever is about to pin what an
+/// older request asked for touches nothing that a status names.
+pub fn run(workflow: &str, uid: &str, digest: &Digest) -> String {
+    let hash = short_hash(&format!("{uid} {}", digest.as_str()));
+    format!("{}-run-{hash}", part(workflow, 40))
 }
 
 /// Name of the ServiceAccount, and of its RoleBinding, with which the stages of one Workflow deploy.

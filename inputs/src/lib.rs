@@ -73,7 +73,7 @@ pub fn read_text(text: &str) {
         };
         let names = [
             name::job(text, &key),
-            name::run(text, text),
+            name::run(text, text, &Digest::of(text.as_bytes())),
             name::deployer(text, text),
             name::approval(text, text, text),
         ];

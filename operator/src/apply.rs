@@ -100,14 +100,14 @@ pub async fn apply(context: &Context, workflow: &Arc<Workflow>, plan: Plan) -> R
     Ok(stored.map_or(Applied::Done, Applied::Stored))
 }
 
-/// Keeps the run in an immutable ConfigMap. That it is there already means that an earlier try got this far; the digest
-/// in the status tells whether it is the same.
+/// Keeps the run in an immutable ConfigMap. That it is there already means that an earlier try, or another operator, got this far.
 async fn pin(context: &Context, workflow: &Workflow, run: &Run) -> Result<(), ApplyError> {
     let namespace = workflow.namespace().ok_or(ApplyError::NoNamespace)?;
     let uid = workflow.uid().unwrap_or_default();
+    let digest = run_digest(run);
     let config_map: ConfigMap = serde_json::from_value(json!({
         "metadata": {
-            "name": name::run(&workflow.name_any(), &uid),
+            "name": name::run(&workflow.name_any(), &uid, &digest),
             "labels": {
                 label::MANAGED_BY: label::MANAGED_BY_VALUE,
                 label::WORKFLOW: workflow.name_any(),
@@ -122,22 +122,26 @@ async fn pin(context: &Context, workflow: &Workflow, run: &Run) -> Result<(), Ap
     match api.create(&PostParams::default(), &config_map).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            // A crash between creation and status left it; what it refers to may have changed since. Nothing names it yet.
-            replace_leftover(&api, &config_map).await?;
+            replace_forgery(&api, &config_map).await?;
         }
         Err(error) => return Err(ApplyError::Pin(error)),
     }
-    context.runs.insert(run_digest(run), run.clone());
+    context.runs.insert(digest, run.clone());
     Ok(())
 }
 
-async fn replace_leftover(api: &Api<ConfigMap>, config_map: &ConfigMap) -> Result<(), ApplyError> {
+/// Takes the name from whatever has other content than the name says: that nobody here has made.
+async fn replace_forgery(api: &Api<ConfigMap>, config_map: &ConfigMap) -> Result<(), ApplyError> {
     let name = config_map.name_any();
     let found = api.get(&name).await.map_err(ApplyError::Pin)?;
     if found.data == config_map.data {
         return Ok(());
     }
-    api.delete(&name, &DeleteParams::default())
+    let this_one = Preconditions {
+        uid: found.metadata.uid,
+        resource_version: None,
+    };
+    api.delete(&name, &DeleteParams::default().preconditions(this_one))
         .await
         .map_err(ApplyError::Pin)?;
     api.create(&PostParams::default(), config_map)

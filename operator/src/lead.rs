@@ -134,16 +134,26 @@ pub async fn lead(
     tasks.spawn(watch_deletions(client, context.clone()));
     tasks.spawn(admission.tell());
     tasks.spawn(measure(context.clone()));
-    controller::run(
+    let work = controller::run(
         controller,
         context,
         triggers,
         release.concurrency,
         stop.cancelled_owned(),
-    )
-    .await;
-    Ok(())
+    );
+    tokio::select! {
+        () = work => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Ok(()) | Err(_) => Err(TaskEnded.into()),
+        },
+    }
 }
+
+/// What runs beside the controller has no end of its own: without it, the operator would go on and miss what it does.
+#[derive(Debug, thiserror::Error)]
+#[error("a task of the operator has ended, and with it the operator: it starts anew")]
+pub struct TaskEnded;
 
 /// Keeps the gauges fresh.
 async fn measure(context: Arc<Context>) {

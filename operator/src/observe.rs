@@ -173,11 +173,12 @@ async fn glance(
     stage: &StageStatus,
     key: &AttemptKey,
 ) -> Result<AttemptEvidence, ObserveError> {
+    let seen_before = context.jobs.seen(&identity.uid, &stage.job);
     let found = context.jobs.get(&identity.uid, &stage.job);
     let pod = pod_of(context, identity, &stage.job);
     let job = match found {
         Some(job) => of_found_job(context, &job, key, pod.is_some()).await?,
-        None => missing(context, identity, stage, key),
+        None => missing(context, key, seen_before),
     };
     let result = match context.results.get(key) {
         Some(announced) => ResultEvidence::Some(Box::new(announced.result)),
@@ -206,6 +207,8 @@ async fn look(
     let read = |what| move |source| ObserveError::Read { what, source };
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &identity.namespace);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &identity.namespace);
+    // Before the Job is read: one that another operator creates right after that, and the watch brings, was not deleted.
+    let seen_before = context.jobs.seen(&identity.uid, &stage.job);
     let job = jobs.get_opt(&stage.job).await.map_err(read("the Job"))?;
     let selector = format!(
         "{}={},{}={},{}={}",
@@ -223,7 +226,7 @@ async fn look(
     let pod = newest(found.items.into_iter().map(Arc::new));
     let job = match job {
         Some(job) => of_found_job(context, &job, key, pod.is_some()).await?,
-        None => missing(context, identity, stage, key),
+        None => missing(context, key, seen_before),
     };
     let result = ask(context, key).await;
     Ok(AttemptEvidence {
@@ -250,12 +253,10 @@ async fn of_found_job(
 }
 
 /// There is no Job: it was refused, deleted, or never came.
-fn missing(context: &Context, identity: &Identity, stage: &StageStatus, key: &AttemptKey) -> JobEvidence {
+fn missing(context: &Context, key: &AttemptKey, seen_before: bool) -> JobEvidence {
     match context.refusals.get(key) {
         Some(answer) => JobEvidence::Refused(answer),
-        None => JobEvidence::Missing {
-            seen_before: context.jobs.seen(&identity.uid, &stage.job),
-        },
+        None => JobEvidence::Missing { seen_before },
     }
 }
 

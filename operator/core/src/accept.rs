@@ -77,9 +77,10 @@ fn initialize(status: &mut WorkflowStatus, observation: &Observation, run: &Run)
     let Observation { now, identity, .. } = observation;
     summary::accept(status, None, identity.generation, *now);
     status.template.clone_from(&run.template);
+    let digest = run_digest(run);
     status.run_ref = Some(RunRef {
-        name: name::run(&identity.name, &identity.uid),
-        digest: run_digest(run),
+        name: name::run(&identity.name, &identity.uid, &digest),
+        digest,
     });
     status.trace_id = name::trace_id(&identity.uid);
     status.run = 1;

@@ -9,62 +9,94 @@ use serde_json::{Value, json};
 use crate::api_server::{Deletion, Key, Stored};
 use crate::generator::Generator;
 use crate::operator::Operator;
-use crate::world::{Counts, HERE, World, sleep};
+use crate::world::{HERE, Weather, World, sleep};
 
 /// One day, as a clock may be off.
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// Strikes at random for a while; `jumps` says whether clocks are moved, too.
-pub async fn storm(world: &Arc<World>, operators: &[Arc<Operator>], time: Duration, jumps: bool) {
+/// Strikes at random for a while, as the weather is; `jumps` says whether clocks are moved, too.
+pub async fn blow(world: &Arc<World>, operators: &[Arc<Operator>], time: Duration, jumps: bool) {
     let generator = world.generator.fork();
     let until = tokio::time::Instant::now() + time;
     while tokio::time::Instant::now() < until {
         sleep(generator.millis(100, 5_000)).await;
-        strike(world, operators, &generator, jumps);
+        match world.weather {
+            Weather::Calm => calm_strike(world, &generator),
+            Weather::RedisAway if generator.percent(50) => strike_redis(world, &generator),
+            Weather::Kills if generator.percent(50) => kill(operators, &generator),
+            Weather::RedisAway | Weather::Kills => calm_strike(world, &generator),
+            Weather::Storm if jumps && generator.percent(20) => jump(world, operators, &generator),
+            Weather::Storm => strike(world, operators, &generator),
+        }
     }
 }
 
-fn strike(world: &Arc<World>, operators: &[Arc<Operator>], generator: &Generator, jumps: bool) {
+/// What costs no attempt.
+fn calm_strike(world: &Arc<World>, generator: &Generator) {
+    if generator.percent(30) {
+        world.note(|| "the API server forgets the past".to_owned());
+        world.server.compact();
+    } else {
+        owner(world, generator);
+    }
+}
+
+fn strike_redis(world: &Arc<World>, generator: &Generator) {
+    if generator.percent(50) {
+        world.note(|| "Redis is emptied".to_owned());
+        world.counts.count("Redis emptied");
+        world.redis.flush();
+    } else {
+        let time = generator.millis(500, 20_000);
+        away(world, |world| &world.redis_is_up, time, "Redis");
+    }
+}
+
+fn kill(operators: &[Arc<Operator>], generator: &Generator) {
+    if let Some(process) = generator.pick(operators).and_then(|operator| operator.process()) {
+        process.crash_in(1 + generator.below(12));
+    }
+}
+
+/// A clock is a day off: an operator's, or all that are not its own.
+fn jump(world: &World, operators: &[Arc<Operator>], generator: &Generator) {
+    let millis = generator.pick(&[DAY_MILLIS, -DAY_MILLIS, 0]).unwrap_or(0);
+    world.counts.count("clocks moved by a day");
     let operator = generator.pick(operators).and_then(|operator| operator.process());
-    let what = generator.below(22);
-    match (what, operator) {
-        (0..3, Some(process)) => process.crash_in(1 + generator.below(12)),
-        (3, Some(process)) => {
-            world.note(|| format!("{} is killed", process.name));
-            process.crashed.notify_one();
+    match operator {
+        Some(process) if generator.percent(70) => {
+            world.note(|| format!("the clock of {} is {millis} ms ahead", process.name));
+            process.skew.store(millis, Ordering::Relaxed);
         }
-        (4, Some(process)) if jumps => {
-            let skew = generator.pick(&[DAY_MILLIS, -DAY_MILLIS, 0]).unwrap_or(0);
-            world.note(|| format!("the clock of {} is {skew} ms ahead", process.name));
-            Counts::count(&world.counts.clock_jumps);
-            process.skew.store(skew, Ordering::Relaxed);
+        _ => {
+            world.note(|| format!("all clocks are {millis} ms ahead"));
+            world.clock.set_ahead(millis);
         }
-        (5, _) => {
-            world.note(|| "Redis is emptied".to_owned());
-            Counts::count(&world.counts.flushes);
-            world.redis.flush();
+    }
+}
+
+fn strike(world: &Arc<World>, operators: &[Arc<Operator>], generator: &Generator) {
+    match generator.below(22) {
+        0..3 => kill(operators, generator),
+        3 => {
+            if let Some(process) = generator.pick(operators).and_then(|operator| operator.process()) {
+                world.note(|| format!("{} is killed", process.name));
+                process.crashed.notify_one();
+            }
         }
-        (6, _) => away(
-            world,
-            |world| &world.redis_is_up,
-            generator.millis(500, 20_000),
-            "Redis",
-        ),
-        (7, _) => away(
-            world,
-            |world| &world.gateway_is_up,
-            generator.millis(500, 30_000),
-            "the gateway",
-        ),
-        (8 | 9, _) => {
+        4..7 => strike_redis(world, generator),
+        7 => {
+            let time = generator.millis(500, 30_000);
+            away(world, |world| &world.gateway_is_up, time, "the gateway");
+        }
+        8 | 9 => {
             world.note(|| "the API server forgets the past".to_owned());
             world.server.compact();
         }
-        (10 | 11, _) => hand(world, generator, "jobs", None),
-        (12 | 13, _) => hand(world, generator, "pods", None),
-        (14, _) => hand(world, generator, "pods", Some(0)),
-        (15.., _) => owner(world, generator),
-        _ => {}
+        10 | 11 => hand(world, generator, "jobs", None),
+        12 | 13 => hand(world, generator, "pods", None),
+        14 => hand(world, generator, "pods", Some(0)),
+        _ => owner(world, generator),
     }
 }
 
@@ -181,7 +213,8 @@ pub fn decide_all(world: &World, generator: &Generator) {
 /// The faults stop: every clock is right, every part is there, nobody holds anything back.
 pub fn calm(world: &World, operators: &[Arc<Operator>]) {
     world.note(|| "the faults stop".to_owned());
-    world.storm.store(false, Ordering::Relaxed);
+    world.is_rough.store(false, Ordering::Relaxed);
+    world.clock.set_ahead(0);
     world.redis_is_up.store(true, Ordering::Relaxed);
     world.gateway_is_up.store(true, Ordering::Relaxed);
     for process in operators.iter().filter_map(|operator| operator.process()) {

@@ -1,6 +1,7 @@
 //! What Kubernetes and the runners do by themselves: Jobs get Pods, Pods work, report and end, and what has no owner is deleted.
 
 mod life;
+mod objects;
 
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use crate::api_server::{ChangeKind, Deletion, Key, Stored};
 use crate::world::{World, sleep};
 
 use self::life::work;
+
+pub use self::life::AGENT_ERROR;
 
 /// Follows what happens and does its part.
 pub fn run(world: &Arc<World>) {

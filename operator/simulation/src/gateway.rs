@@ -20,6 +20,8 @@ struct State {
     results: BTreeMap<AttemptKey, AttemptResult>,
     /// By Workflow UID and stage, the highest attempt that was granted a claim.
     granted: BTreeMap<(String, String), u32>,
+    /// How often it was changed.
+    writes: u64,
 }
 
 /// What a runner hears.
@@ -53,8 +55,14 @@ impl Store {
         uids.into_iter().cloned().collect()
     }
 
+    /// How often it was changed, or asked to forget.
+    pub fn writes(&self) -> u64 {
+        self.state().writes
+    }
+
     pub fn purge(&self, uid: &str) {
         let mut state = self.state();
+        state.writes += 1;
         state.results.retain(|key, _| key.workflow_uid != uid);
         state.granted.retain(|(workflow, _), _| workflow != uid);
     }
@@ -83,7 +91,9 @@ impl Store {
         if self.claim(namespace, workflow, key) == Reply::Refused {
             return Reply::Refused;
         }
-        self.state().results.insert(key.clone(), result.clone());
+        let mut state = self.state();
+        state.writes += 1;
+        state.results.insert(key.clone(), result.clone());
         Reply::Stored
     }
 

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod gateway;
 pub mod generator;
+pub mod journal;
 pub mod link;
 pub mod operator;
 pub mod play;

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use crate::generator::Generator;
-use crate::world::{Counts, World, sleep};
+use crate::world::{World, sleep};
 
-pub use self::api::ApiLink;
+pub use self::api::{ApiLink, CONFLICTS, STATUS_PATCHES};
 pub use self::gateway::GatewayLink;
 pub use self::redis::RedisConnections;
 
@@ -30,6 +30,11 @@ pub struct Process {
     crash_in: AtomicU64,
     pub crashed: Notify,
 }
+
+/// Where an operator was with a request when it was killed.
+pub const BEFORE: &str = "before";
+pub const ON_THE_WAY: &str = "on the way of";
+pub const AFTER: &str = "after";
 
 /// How a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +73,16 @@ impl Process {
         self.crash_in.store(requests, Ordering::Relaxed);
     }
 
-    /// Passes a point at which it may crash. After a crash, nobody passes.
-    async fn pass(&self) {
+    /// Passes a point at which it may crash: where it is with something. After a crash, nobody passes.
+    async fn pass(&self, what: &str, place: &str) {
         let left = self.crash_in.load(Ordering::Relaxed);
         if left > 0 {
             self.crash_in.store(left - 1, Ordering::Relaxed);
         }
         if left == 1 && !self.is_cut.swap(true, Ordering::Relaxed) {
-            self.world.note(|| format!("{} crashes at a request", self.name));
+            self.world
+                .note(|| format!("{} is killed {place} {what}", self.name));
+            self.world.counts.count(&format!("killed {place} {what}"));
             self.crashed.notify_one();
         }
         if self.is_cut.load(Ordering::Relaxed) {
@@ -84,30 +91,31 @@ impl Process {
     }
 
     /// The way there, and what becomes of the request.
-    async fn send(&self) -> Fate {
-        self.pass().await;
+    async fn send(&self, what: &str) -> Fate {
+        self.pass(what, BEFORE).await;
         let (world, generator) = (&self.world, &self.generator);
-        Counts::count(&world.counts.requests);
-        let delay = match (world.is_storm(), generator.below(100)) {
-            (true, 0) => generator.millis(3_000, 12_000),
-            (true, 1..8) => generator.millis(100, 3_000),
+        world.counts.count(what);
+        let delay = match (world.is_rough(), generator.below(100)) {
+            (true, 0) if world.is_storm() => generator.millis(3_000, 12_000),
+            (true, 0..8) if world.is_storm() => generator.millis(100, 3_000),
+            (true, 0..8) => generator.millis(100, 1_000),
             _ => generator.millis(0, 15),
         };
         sleep(delay).await;
-        self.pass().await;
-        let (fate, counter) = match (world.is_storm(), generator.below(100)) {
-            (true, 0..3) => (Fate::Lost, &world.counts.lost_requests),
-            (true, 3..6) => (Fate::ReplyLost, &world.counts.lost_replies),
-            (true, 6..8) => (Fate::Late, &world.counts.late_requests),
+        self.pass(what, ON_THE_WAY).await;
+        let (fate, what) = match (world.is_storm(), generator.below(100)) {
+            (true, 0..3) => (Fate::Lost, "requests lost"),
+            (true, 3..6) => (Fate::ReplyLost, "replies lost"),
+            (true, 6..8) => (Fate::Late, "requests that landed late"),
             _ => return Fate::Good,
         };
-        Counts::count(counter);
+        world.counts.count(what);
         fate
     }
 
     /// The way back.
-    async fn receive(&self) {
+    async fn receive(&self, what: &str) {
         sleep(self.generator.millis(0, 5)).await;
-        self.pass().await;
+        self.pass(what, AFTER).await;
     }
 }

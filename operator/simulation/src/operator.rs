@@ -4,17 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
-use stagecraft_api::Moment;
 use stagecraft_core::Settings;
 use stagecraft_operator::clock::Clock;
 use stagecraft_operator::job::PodSettings;
-use stagecraft_operator::lead::{Outside, Release, lead};
+use stagecraft_operator::lead::{Outside, Release, TaskEnded, lead};
 use stagecraft_operator::metrics::Metrics;
 use stagecraft_operator::permissions::ModelKeys;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{ApiLink, GatewayLink, Process, RedisConnections};
-use crate::world::{Counts, HERE, RELEASE, World, sleep};
+use crate::world::{HERE, RELEASE, World, shifted, sleep};
 
 /// An operator that is kept running.
 pub struct Operator {
@@ -49,9 +48,10 @@ pub fn keep(world: &Arc<World>, number: usize, settings: Settings) -> Arc<Operat
             let mut work = tokio::spawn(run(process.clone(), settings.clone()));
             tokio::select! {
                 biased;
-                () = process.crashed.notified() => Counts::count(&world.counts.crashes),
+                () = process.crashed.notified() => world.counts.count("operators killed"),
                 outcome = &mut work => match outcome {
                     Ok(Ok(())) => {}
+                    Ok(Err(error)) if error.is::<TaskEnded>() => world.panicked(&format!("{error:#}")),
                     Ok(Err(error)) => world.note(|| format!("{} ends: {error:#}", process.name)),
                     // A defect of the operator, which its next life would hide.
                     Err(panic) => world.panicked(&panic.to_string()),
@@ -63,7 +63,7 @@ pub fn keep(world: &Arc<World>, number: usize, settings: Settings) -> Arc<Operat
             sleep(
                 process
                     .generator
-                    .millis(50, if world.is_storm() { 20_000 } else { 2_000 }),
+                    .millis(50, if world.is_rough() { 20_000 } else { 2_000 }),
             )
             .await;
         }
@@ -74,7 +74,7 @@ pub fn keep(world: &Arc<World>, number: usize, settings: Settings) -> Arc<Operat
 async fn run(process: Arc<Process>, settings: Settings) -> anyhow::Result<()> {
     let clock = {
         let process = process.clone();
-        move || skewed(process.world.now(), process.skew.load(Ordering::Relaxed))
+        move || shifted(process.world.now(), process.skew.load(Ordering::Relaxed))
     };
     let outside = Outside {
         client: Client::new(ApiLink(process.clone()), HERE),
@@ -110,11 +110,4 @@ async fn run(process: Arc<Process>, settings: Settings) -> anyhow::Result<()> {
         CancellationToken::new(),
     )
     .await
-}
-
-fn skewed(now: Moment, millis: i64) -> Moment {
-    let shifted = now
-        .timestamp()
-        .checked_add(jiff::SignedDuration::from_millis(millis));
-    shifted.map_or(now, Moment::new)
 }

@@ -1,5 +1,6 @@
 //! One schedule, from its seed to its verdict.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,25 +8,26 @@ use serde_json::Value;
 use stagecraft_api::Workflow;
 use stagecraft_core::Settings;
 use stagecraft_core::retry::asked;
+use tokio::time::Instant;
 
 use crate::api_server::{Change, Stored};
 use crate::operator::keep;
-use crate::world::{World, sleep};
+use crate::requests::BROKEN;
+use crate::world::{HERE, Trace, Weather, World, sleep};
 use crate::{chaos, cluster, promises, requests};
 
 /// What became of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Verdict {
     pub broken: Vec<String>,
     /// Digest of everything that was written, in its order.
     pub digest: u64,
-    /// How often what happened.
-    pub counts: Vec<(&'static str, u64)>,
-    /// How Workflows and attempts ended.
-    pub endings: Vec<String>,
+    /// How often what befell whom.
+    pub counts: BTreeMap<String, u64>,
+    /// What happened to Workflows, stages and attempts.
+    pub reached: BTreeSet<String>,
     /// Seconds that passed in the world.
     pub seconds: u64,
-    pub trace: String,
 }
 
 /// Within this every Workflow ends when the faults have stopped.
@@ -38,14 +40,14 @@ const SETTLE: Duration = Duration::from_mins(4);
 const QUIET: Duration = Duration::from_mins(10);
 
 /// Plays the schedule of a seed. It must be the only one on its thread.
-pub fn play(seed: u64, traced: bool) -> Verdict {
+pub fn play(seed: u64, trace: Option<Trace>) -> Verdict {
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(schedule(seed, traced)),
+        Ok(runtime) => runtime.block_on(schedule(seed, trace)),
         Err(error) => Verdict {
             broken: vec![format!("there is no runtime: {error}")],
             ..Verdict::default()
@@ -53,24 +55,38 @@ pub fn play(seed: u64, traced: bool) -> Verdict {
     }
 }
 
-async fn schedule(seed: u64, traced: bool) -> Verdict {
-    let world = World::new(seed, traced);
-    let begin = world.now();
+/// Seven of ten are storms.
+fn weather(seed: u64) -> Weather {
+    match seed % 10 {
+        0 => Weather::Calm,
+        1 => Weather::RedisAway,
+        2 => Weather::Kills,
+        _ => Weather::Storm,
+    }
+}
+
+async fn schedule(seed: u64, trace: Option<Trace>) -> Verdict {
+    let world = World::new(seed, weather(seed), trace);
+    let begin = Instant::now();
     let generator = world.generator.fork();
-    let jumps = generator.percent(1);
+    let jumps = world.weather == Weather::Storm && generator.percent(2);
     let settings = Settings {
         max_losses: 6,
         max_running_stages: generator.pick(&[None, None, Some(1), Some(2)]).flatten(),
         ..Settings::default()
     };
     cluster::run(&world);
-    let operators: Vec<_> = (1..=1 + usize::from(generator.percent(40)))
+    let two = world.weather != Weather::Kills && generator.percent(40);
+    let operators: Vec<_> = (1..=1 + usize::from(two))
         .map(|number| keep(&world, number, settings.clone()))
         .collect();
+    if two {
+        world.counts.count("two operators at once");
+    }
     sleep(generator.millis(0, 500)).await;
     requests::create(&world);
     let time = generator.millis(5_000, 120_000);
-    chaos::storm(&world, &operators, time, jumps).await;
+    chaos::blow(&world, &operators, time, jumps).await;
     chaos::calm(&world, &operators);
 
     let mut broken = Vec::new();
@@ -90,9 +106,13 @@ async fn schedule(seed: u64, traced: bool) -> Verdict {
     }
     world.note(|| "all have ended".to_owned());
     sleep(SETTLE).await;
-    let revision = world.server.revision();
+    broken.extend(promises::left_over(&world, &world.server.history()));
+    let (revision, elsewhere) = (world.server.revision(), writes_elsewhere(&world));
     world.note(|| "nothing is written from now on".to_owned());
     sleep(QUIET).await;
+    if writes_elsewhere(&world) != elsewhere {
+        broken.push("I7: Redis or the gateway's store was written to though all had ended".to_owned());
+    }
     if world.server.revision() != revision {
         let history = world.server.history();
         let late: Vec<&Change> = history
@@ -106,25 +126,45 @@ async fn schedule(seed: u64, traced: bool) -> Verdict {
             )
         }));
     }
-    let endings = endings(&world);
+    broken.extend(unmarked(&world));
     chaos::remove_all(&world);
     broken.extend(what_stays(&world).await);
     let history = world.server.history();
-    broken.extend(promises::broken(&world, &history));
+    let findings = promises::read(&world, &history);
+    broken.extend(findings.broken);
     Verdict {
         broken,
         digest: digest(&history),
-        counts: world.counts.all().into(),
-        endings,
-        seconds: world.now().millis_since(begin) / 1000,
-        trace: world.trace(),
+        counts: world.counts.all(),
+        reached: findings.reached,
+        seconds: begin.elapsed().as_secs(),
     }
+}
+
+/// How often anything but the API server was written to.
+fn writes_elsewhere(world: &World) -> (u64, u64) {
+    (world.redis.writes(), world.store.writes())
+}
+
+/// I9: a Workflow that cannot be decoded says so, and no more.
+fn unmarked(world: &World) -> Option<String> {
+    let broken = world.server.get("workflows", HERE, BROKEN)?;
+    let conditions = broken
+        .value
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
+    let mut conditions = conditions.into_iter().flatten();
+    let marked = conditions.any(|condition| {
+        let text = |field: &str| condition.get(field).and_then(Value::as_str);
+        text("type") == Some("Accepted") && text("status") == Some("False")
+    });
+    (!marked).then(|| format!("I9: {BROKEN} does not say that it cannot be decoded"))
 }
 
 /// Waits until every Workflow has ended; people answer what they are asked meanwhile.
 async fn converges(world: &Arc<World>, bound: Duration, generator: &crate::generator::Generator) -> bool {
-    let until = tokio::time::Instant::now() + bound;
-    while tokio::time::Instant::now() < until {
+    let until = Instant::now() + bound;
+    while Instant::now() < until {
         if world
             .server
             .all("workflows")
@@ -141,10 +181,10 @@ async fn converges(world: &Arc<World>, bound: Duration, generator: &crate::gener
 
 /// What is still there when there was time enough to remove it.
 async fn what_stays(world: &World) -> Vec<String> {
-    let until = tokio::time::Instant::now() + SETTLE;
+    let until = Instant::now() + SETTLE;
     loop {
-        let left = promises::left_over(world, &world.server.history());
-        if left.is_empty() || tokio::time::Instant::now() > until {
+        let left = promises::anything(world, &world.server.history());
+        if left.is_empty() || Instant::now() > until {
             return left;
         }
         sleep(Duration::from_secs(5)).await;
@@ -158,32 +198,6 @@ fn is_open(stored: &Stored) -> bool {
     };
     let status = workflow.status.unwrap_or_default();
     !status.phase.is_terminal() || asked(&workflow.spec, &status).is_some()
-}
-
-fn endings(world: &World) -> Vec<String> {
-    let mut endings = Vec::new();
-    for workflow in world.server.all("workflows") {
-        endings.push(workflow.text_at("status.phase").to_owned());
-        let stages = workflow.value.pointer("/status/stages").and_then(Value::as_array);
-        for stage in stages.into_iter().flatten() {
-            let history = stage
-                .get("history")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            let codes = history.filter_map(|attempt| attempt.get("code")?.as_str());
-            endings.extend(codes.filter(|code| !code.is_empty()).map(str::to_owned));
-        }
-        let run = workflow
-            .value
-            .pointer("/status/run")
-            .and_then(Value::as_u64)
-            .unwrap_or(0);
-        if run > 1 {
-            endings.push("a second run".to_owned());
-        }
-    }
-    endings
 }
 
 /// FNV-1a of all but the Events, which kube stamps with the time of this machine.

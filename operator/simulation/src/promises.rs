@@ -1,42 +1,57 @@
 //! What must hold at all times, read off everything that was ever written.
 
+mod ends;
+mod graph;
+mod remains;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use serde::Deserialize as _;
 use serde_json::Value;
-use stagecraft_api::result::Outcome;
 use stagecraft_api::run::INITIALIZE;
-use stagecraft_api::status::{StagePhase, WorkflowStatus};
+use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 use stagecraft_api::{AttemptKey, label};
 use stagecraft_core::summary::acknowledge;
 
 use crate::api_server::{Change, ChangeKind, Stored};
-use crate::world::World;
+use crate::world::{Weather, World};
 
-/// Every promise that some write broke.
-pub fn broken(world: &World, history: &[Change]) -> Vec<String> {
-    let mut ledger = Ledger::default();
+use self::graph::Graph;
+
+pub use self::remains::{anything, left_over};
+
+/// What a schedule came to.
+#[derive(Default)]
+pub struct Findings {
+    /// Every promise that some write broke.
+    pub broken: Vec<String>,
+    /// What happened to Workflows, stages and attempts.
+    pub reached: BTreeSet<String>,
+}
+
+/// Reads everything that was ever written, write by write.
+pub fn read(world: &World, history: &[Change]) -> Findings {
+    let mut ledger = Ledger::new(world);
     for change in history {
         match change.key.resource.kind {
             "Workflow" => ledger.workflow(change),
+            "Approval" => ledger.approval(&change.object),
             "Job" if change.kind == ChangeKind::Added => ledger.job(&change.object),
             _ => {}
         }
     }
-    ledger.results(world);
     let panics = world.panics.lock().unwrap_or_else(PoisonError::into_inner);
-    ledger.broken.extend(
-        panics
-            .iter()
-            .map(|panic| format!("I9: the operator panicked: {panic}")),
-    );
-    ledger.broken
+    let panics = panics
+        .iter()
+        .map(|panic| format!("I9: the operator panicked: {panic}"));
+    ledger.findings.broken.extend(panics);
+    ledger.findings
 }
 
-#[derive(Default)]
-struct Ledger {
-    broken: Vec<String>,
+struct Ledger<'a> {
+    world: &'a World,
+    findings: Findings,
     /// The latest status of each Workflow, by UID.
     latest: BTreeMap<String, WorkflowStatus>,
     /// What each stage needs, by UID of the Workflow.
@@ -44,96 +59,188 @@ struct Ledger {
     /// Attempts that a stored status let run, and whether all that they needed was over by then.
     licensed: BTreeMap<AttemptKey, Result<(), String>>,
     jobs: BTreeSet<AttemptKey>,
-    /// What stages said that they had produced.
-    succeeded: BTreeMap<AttemptKey, Value>,
 }
 
-#[derive(Default)]
-struct Graph {
-    needs: BTreeMap<String, Vec<String>>,
-    finally: BTreeSet<String>,
+/// One write of a Workflow's status.
+struct Write<'a> {
+    uid: &'a str,
+    /// Workflow and revision, for people.
+    place: String,
+    revision: u64,
+    /// The run that the owner asks for.
+    asked: u64,
 }
 
-impl Ledger {
+impl<'a> Ledger<'a> {
+    fn new(world: &'a World) -> Self {
+        Self {
+            world,
+            findings: Findings::default(),
+            latest: BTreeMap::new(),
+            graphs: BTreeMap::new(),
+            licensed: BTreeMap::new(),
+            jobs: BTreeSet::new(),
+        }
+    }
+
     fn promise(&mut self, holds: bool, text: impl FnOnce() -> String) {
         if !holds {
-            self.broken.push(text());
+            self.findings.broken.push(text());
+        }
+    }
+
+    fn keep(&mut self, promise: Result<(), String>) {
+        self.findings.broken.extend(promise.err());
+    }
+
+    fn reach(&mut self, what: &str) {
+        if !self.findings.reached.contains(what) {
+            self.findings.reached.insert(what.to_owned());
         }
     }
 
     fn workflow(&mut self, change: &Change) {
-        let (uid, revision) = (change.object.uid().to_owned(), change.object.revision);
+        let object = &change.object;
+        let uid = object.uid();
         if change.kind == ChangeKind::Deleted {
             return;
         }
-        let graph = graph(&change.object);
-        self.graphs.entry(uid.clone()).or_insert(graph);
-        let status = change.object.value.get("status").map(WorkflowStatus::deserialize);
-        let Some(Ok(status)) = status else {
+        let Some(status) = object.value.get("status") else {
             return;
         };
-        let name = change.object.name().to_owned();
-        if let Some(before) = self.latest.get(&uid).cloned()
-            && before != status
-        {
-            self.compare(&format!("{name} at revision {revision}"), &before, &status);
+        let write = Write {
+            uid,
+            place: format!("{} at revision {}", object.name(), object.revision),
+            revision: object.revision,
+            asked: object
+                .value
+                .pointer("/spec/retry/run")
+                .and_then(Value::as_u64)
+                .unwrap_or(0),
+        };
+        let status = match WorkflowStatus::deserialize(status) {
+            Ok(status) => status,
+            Err(error) => {
+                let place = &write.place;
+                return self.promise(false, || {
+                    format!("I2: the status of {place} is no status: {error}")
+                });
+            }
+        };
+        self.graphs
+            .entry(uid.to_owned())
+            .or_insert_with(|| Graph::of(object));
+        let before = self.latest.get(uid).cloned().unwrap_or_default();
+        if before != status {
+            self.compare(&write, &before, &status);
+            self.license(uid, &status);
+            self.look_at(uid, &status);
+            self.latest.insert(uid.to_owned(), status);
         }
-        self.license(&uid, &status);
-        self.latest.insert(uid, status);
     }
 
-    fn compare(&mut self, place: &str, before: &WorkflowStatus, after: &WorkflowStatus) {
-        let ended = before.phase.is_terminal();
+    fn compare(&mut self, write: &Write<'_>, before: &WorkflowStatus, after: &WorkflowStatus) {
+        let place = &write.place;
         let mut seen = before.clone();
         acknowledge(&mut seen, after.observed_generation.unwrap_or(0));
         // That an edit was seen is told, and nothing else.
-        self.promise(!ended || after.run == before.run + 1 || seen == *after, || {
+        let same = !before.phase.is_terminal() || seen == *after;
+        let again = after.run == before.run + 1;
+        self.promise(same || again, || {
             format!("I3: {place} had ended and its status changed")
+        });
+        let first = before.run == 0 && after.run <= 1;
+        let asked = before.phase.is_terminal() && again && u64::from(after.run) == write.asked;
+        self.promise(after.run == before.run || first || asked, || {
+            format!(
+                "I3: {place} went from run {} to {}, and its owner asked for {}",
+                before.run, after.run, write.asked
+            )
         });
         for stage in &before.stages {
             let Some(later) = after.stages.iter().find(|later| later.name == stage.name) else {
-                self.broken
-                    .push(format!("I2: stage {} of {place} vanished", stage.name));
+                self.promise(false, || format!("I2: stage {} of {place} vanished", stage.name));
                 continue;
             };
-            let rank = |stage: &stagecraft_api::status::StageStatus| {
-                let phase = match stage.phase {
-                    StagePhase::Pending => 0,
-                    StagePhase::Running => 1,
-                    StagePhase::Waiting => 2,
-                    StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => 3,
-                };
-                (stage.run, stage.round, stage.attempt, phase)
-            };
-            self.promise(
-                rank(later) >= rank(stage) && later.attempt >= stage.attempt,
-                || {
-                    format!(
-                        "I2: stage {} of {place} went from {:?} to {:?}",
-                        stage.name,
-                        rank(stage),
-                        rank(later)
-                    )
-                },
-            );
-            let revived = (later.run, later.round) > (stage.run, stage.round);
-            self.promise(!stage.phase.is_terminal() || later == stage || revived, || {
-                format!("I3: stage {} of {place} had ended and changed", stage.name)
-            });
+            if later != stage {
+                self.compare_stages(write, stage, later);
+            }
         }
     }
 
-    fn license(&mut self, uid: &str, status: &WorkflowStatus) {
-        for stage in &status.stages {
-            let key = AttemptKey {
-                workflow_uid: uid.to_owned(),
-                stage: stage.name.clone(),
-                attempt: stage.attempt,
+    fn compare_stages(&mut self, write: &Write<'_>, stage: &StageStatus, later: &StageStatus) {
+        let what = format!("stage {} of {}", stage.name, write.place);
+        let forwards = rank(later) >= rank(stage) && later.attempt >= stage.attempt;
+        self.promise(forwards, || {
+            format!("I2: {what} went from {:?} to {:?}", rank(stage), rank(later))
+        });
+        self.promise(later.attempt <= stage.attempt + 1, || {
+            format!("I1: {what} skipped an attempt")
+        });
+        let anew = (later.run, later.round) > (stage.run, stage.round);
+        self.promise(!stage.phase.is_terminal() || anew, || {
+            format!("I3: {what} had ended and changed")
+        });
+        let past = |attempt: u32| {
+            later
+                .history
+                .iter()
+                .find(|known| known.attempt == attempt)
+                .cloned()
+        };
+        for known in &stage.history {
+            let same = past(known.attempt).is_none_or(|now| now == *known);
+            self.promise(same, || {
+                format!("I3: attempt {} of {what} had ended and changed", known.attempt)
+            });
+        }
+        let key = key_of(write.uid, stage);
+        let journal = &self.world.journal;
+        let ended =
+            past(stage.attempt).filter(|_| stage.history.iter().all(|one| one.attempt != stage.attempt));
+        let goes_on = later.phase == StagePhase::Running && later.attempt == stage.attempt;
+        if let Some(ended) = ended {
+            let verdict = ends::failed(journal, &key, &ended.code, write.revision);
+            self.keep(verdict);
+            let allowed = match self.world.weather {
+                Weather::Storm => true,
+                // Killed between the status and the creation that it lets happen.
+                Weather::Kills => ended.code == "JobMissing",
+                Weather::Calm | Weather::RedisAway => false,
             };
-            if stage.phase == StagePhase::Running && !self.licensed.contains_key(&key) {
-                let open = self
-                    .graphs
-                    .get(uid)
+            self.promise(allowed || !ends::is_loss(&ended.code), || {
+                format!(
+                    "I10: {key} was lost by {} in {:?} weather",
+                    ended.code, self.world.weather
+                )
+            });
+        } else if stage.phase == StagePhase::Running && later.phase == StagePhase::Succeeded {
+            let outputs = Value::Object(later.outputs.clone());
+            let verdict = ends::succeeded(journal, &key, &outputs, write.revision);
+            self.keep(verdict);
+        } else if stage.phase == StagePhase::Running && !goes_on && !anew {
+            let code = later.error.as_ref().map(|error| error.code.as_str());
+            self.promise(code == Some("Cancelled"), || {
+                format!("I3: {key} ended and its history does not say how: {code:?}")
+            });
+        }
+        self.promise(
+            stage.phase != StagePhase::Waiting || later.phase != StagePhase::Succeeded || anew,
+            || format!("I3: {what} had failed and succeeded without another attempt"),
+        );
+    }
+
+    /// What a status lets run.
+    fn license(&mut self, uid: &str, status: &WorkflowStatus) {
+        let running = status
+            .stages
+            .iter()
+            .filter(|stage| stage.phase == StagePhase::Running);
+        for stage in running {
+            let key = key_of(uid, stage);
+            if !self.licensed.contains_key(&key) {
+                let graph = self.graphs.get(uid);
+                let open = graph
                     .map(|graph| graph.open(&stage.name, status))
                     .unwrap_or_default();
                 let license = if open.is_empty() {
@@ -142,9 +249,6 @@ impl Ledger {
                     Err(open.join(", "))
                 };
                 self.licensed.insert(key, license);
-            } else if stage.phase == StagePhase::Succeeded && stage.name != INITIALIZE {
-                let outputs = serde_json::to_value(&stage.outputs).unwrap_or_default();
-                self.succeeded.entry(key).or_insert(outputs);
             }
         }
     }
@@ -158,122 +262,81 @@ impl Ledger {
             })
         })();
         let Some(key) = key else {
-            self.broken
-                .push(format!("I1: Job {} belongs to no attempt", job.name()));
-            return;
+            return self.promise(false, || format!("I1: Job {} belongs to no attempt", job.name()));
         };
         let first = self.jobs.insert(key.clone());
         self.promise(first, || format!("I1: a second Job was created for {key}"));
         match self.licensed.get(&key).cloned() {
-            None => self.broken.push(format!(
-                "I1: the Job of {key} was created before a status licensed it"
-            )),
-            Some(Err(open)) => self
-                .broken
-                .push(format!("I5: the Job of {key} was created before {open} was over")),
+            None => self.promise(false, || {
+                format!("I1: the Job of {key} was created before a status licensed it")
+            }),
+            Some(Err(open)) => self.promise(false, || {
+                format!("I5: the Job of {key} was created before {open} was over")
+            }),
             Some(Ok(())) => {}
         }
     }
 
-    /// I4, I6: what a stage says that it produced is what the gateway stored of that attempt.
-    fn results(&mut self, world: &World) {
-        let results = world.results.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, outputs) in std::mem::take(&mut self.succeeded) {
-            let stored = results
-                .iter()
-                .find(|result| result.attempt == key)
-                .map(|result| &result.outcome);
-            let same = match stored {
-                Some(Outcome::Succeeded { outputs: stored, .. }) => outputs == Value::Object(stored.clone()),
-                Some(Outcome::Failed { .. }) | None => false,
-            };
-            self.promise(same, || {
-                format!("I4: {key} succeeded with {outputs}, but {stored:?} is stored")
-            });
+    /// Takes down what a schedule should reach now and then.
+    fn look_at(&mut self, uid: &str, status: &WorkflowStatus) {
+        self.reach(status.phase.as_str());
+        let mut reached: Vec<&str> = Vec::new();
+        for stage in status.stages.iter().filter(|stage| stage.name != INITIALIZE) {
+            let history = stage.history.iter();
+            reached.extend(history.map(|attempt| attempt.code.as_str()));
+            let of_finally = self
+                .graphs
+                .get(uid)
+                .is_some_and(|graph| graph.is_of_finally(&stage.name));
+            let seen = [
+                (stage.phase == StagePhase::Skipped, "a stage was skipped"),
+                (
+                    of_finally && stage.phase == StagePhase::Succeeded,
+                    "a stage of finally succeeded",
+                ),
+                (stage.round > 1, "a second round"),
+            ];
+            reached.extend(seen.iter().filter(|(seen, _)| *seen).map(|(_, what)| *what));
         }
-    }
-}
-
-/// Needs as the Workflow's own template names them.
-fn graph(workflow: &Stored) -> Graph {
-    let mut graph = Graph::default();
-    for part in ["stages", "finally"] {
-        let stages = workflow
-            .value
-            .pointer(&format!("/spec/template/{part}"))
-            .and_then(Value::as_array);
-        for stage in stages.into_iter().flatten() {
-            let name = stage
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            let needs = stage.get("needs").and_then(Value::as_array).into_iter().flatten();
-            let needs = needs.filter_map(|need| need.as_str().map(str::to_owned));
-            graph.needs.insert(name.clone(), needs.collect());
-            if part == "finally" {
-                graph.finally.insert(name);
+        for what in reached {
+            self.reach(what);
+        }
+        if status.run > 1 {
+            self.reach("a second run");
+        }
+        let waits_for = |reason: &str| {
+            let mut conditions = status.conditions.iter();
+            conditions.any(|condition| condition.type_ == "Progressing" && condition.reason == reason)
+        };
+        for reason in ["Suspended", "Limit"] {
+            if waits_for(reason) {
+                self.reach(reason);
             }
         }
     }
-    graph
-}
 
-impl Graph {
-    /// What a stage has to wait for and that is not over.
-    fn open(&self, stage: &str, status: &WorkflowStatus) -> Vec<String> {
-        let phase = |name: &str| {
-            status
-                .stages
-                .iter()
-                .find(|known| known.name == name)
-                .map(|known| known.phase)
-        };
-        let needs = self.needs.get(stage).into_iter().flatten();
-        let unmet =
-            needs.filter(|need| !matches!(phase(need), Some(StagePhase::Succeeded | StagePhase::Skipped)));
-        let mut open: Vec<String> = unmet.cloned().collect();
-        if self.finally.contains(stage) {
-            // Once it is known how the Workflow ends, what has not begun never does.
-            let ending = status.ending.is_some();
-            let is_open = |phase: Option<StagePhase>| match phase {
-                None | Some(StagePhase::Pending) => !ending,
-                Some(phase) => !phase.is_terminal(),
-            };
-            let others = self.needs.keys().filter(|name| !self.finally.contains(*name));
-            open.extend(others.filter(|name| is_open(phase(name))).cloned());
+    fn approval(&mut self, approval: &Stored) {
+        match approval.text_at("spec.decision.verdict") {
+            "" => {}
+            verdict => self.reach(&format!("an approval was {verdict}")),
         }
-        open
     }
 }
 
-/// I8: what is left of Workflows that are gone.
-pub fn left_over(world: &World, history: &[Change]) -> Vec<String> {
-    let uids: BTreeSet<&str> = history
-        .iter()
-        .filter(|change| change.key.resource.kind == "Workflow")
-        .map(|change| change.object.uid())
-        .collect();
-    let mut left = Vec::new();
-    for plural in ["workflows", "jobs", "pods", "configmaps", "approvals"] {
-        let objects = world.server.all(plural);
-        left.extend(
-            objects
-                .iter()
-                .map(|object| format!("I8: {plural} {} is left", object.name())),
-        );
+fn key_of(uid: &str, stage: &StageStatus) -> AttemptKey {
+    AttemptKey {
+        workflow_uid: uid.to_owned(),
+        stage: stage.name.clone(),
+        attempt: stage.attempt,
     }
-    let stored = world.store.workflows();
-    left.extend(
-        stored
-            .iter()
-            .map(|uid| format!("I8: results of {uid} are left in the gateway's store")),
-    );
-    for uid in uids {
-        left.extend(world.redis.find(uid).into_iter().map(|text| {
-            let text: String = text.chars().take(120).collect();
-            format!("I8: {text} is left in Redis")
-        }));
-    }
-    left
+}
+
+fn rank(stage: &StageStatus) -> (u32, u32, u32, u8) {
+    let phase = match stage.phase {
+        StagePhase::Pending => 0,
+        StagePhase::Running => 1,
+        StagePhase::Waiting => 2,
+        StagePhase::Succeeded | StagePhase::Failed | StagePhase::Skipped => 3,
+    };
+    (stage.run, stage.round, stage.attempt, phase)
 }

@@ -2,6 +2,7 @@
 
 mod state;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use self::state::{State, error_value, text};
 pub struct Redis {
     state: Mutex<State>,
     added: Notify,
+    writes: AtomicU64,
     now: Box<dyn Fn() -> Moment + Send + Sync>,
 }
 
@@ -23,6 +25,7 @@ impl Redis {
         Arc::new(Self {
             state: Mutex::default(),
             added: Notify::new(),
+            writes: AtomicU64::new(0),
             now: Box::new(now),
         })
     }
@@ -62,7 +65,15 @@ impl Redis {
         }
     }
 
+    /// How many commands there were that write.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
     fn answer(&self, arguments: &[Vec<u8>]) -> Value {
+        if arguments.first().is_some_and(|name| is_write(name)) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
         let answer = self.state().execute(arguments, (self.now)());
         if matches!(&answer, Ok(Value::BulkString(_))) {
             self.added.notify_waiters();
@@ -78,6 +89,12 @@ impl Redis {
         }
         self.answer(&command);
     }
+}
+
+/// Reading from a group and claiming from it are for those who look, not for what is looked at.
+fn is_write(name: &[u8]) -> bool {
+    let writes: [&[u8]; 6] = [b"XADD", b"XACK", b"XDEL", b"HDEL", b"DEL", b"EVALSHA"];
+    writes.iter().any(|write| name.eq_ignore_ascii_case(write))
 }
 
 /// What a command is made of; a cursor is written as a number.

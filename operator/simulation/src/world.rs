@@ -1,15 +1,16 @@
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stagecraft_api::Moment;
-use stagecraft_api::result::AttemptResult;
 use tokio::time::Instant;
 
 use crate::api_server::ApiServer;
 use crate::gateway::Store;
 use crate::generator::Generator;
+use crate::journal::Journal;
 use crate::redis::Redis;
 
 /// Namespace of the release, and the one in which people work.
@@ -23,64 +24,62 @@ pub struct World {
     pub server: Arc<ApiServer>,
     pub redis: Arc<Redis>,
     pub store: Arc<Store>,
-    /// Everything that can go wrong does.
-    pub storm: AtomicBool,
+    pub weather: Weather,
+    /// Whether the weather is as it is; else nothing goes wrong at all.
+    pub is_rough: AtomicBool,
     /// Of 100 status patches in a storm, how many meet a conflict.
     pub conflicts: u64,
     pub redis_is_up: AtomicBool,
     pub gateway_is_up: AtomicBool,
-    /// Every result that was ever stored.
-    pub results: Mutex<Vec<AttemptResult>>,
+    pub journal: Journal,
     pub panics: Mutex<Vec<String>>,
     pub counts: Counts,
-    clock: Clock,
-    trace: Option<Mutex<String>>,
+    pub clock: Clock,
+    trace: Option<Trace>,
+}
+
+/// What happened, for people. It outlives a schedule that panics.
+pub type Trace = Arc<Mutex<String>>;
+
+/// What may go wrong in a schedule before it becomes calm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Requests are slow, views lag, watches break and repeat themselves, and status patches meet conflicts. Nothing is lost.
+    Calm,
+    /// The same; Redis is emptied and away.
+    RedisAway,
+    /// The same as in a calm; one operator is killed again and again.
+    Kills,
+    /// Everything, and at once.
+    Storm,
 }
 
 /// How often what happened.
 #[derive(Debug, Default)]
-pub struct Counts {
-    pub crashes: AtomicU64,
-    pub requests: AtomicU64,
-    pub lost_requests: AtomicU64,
-    pub lost_replies: AtomicU64,
-    pub late_requests: AtomicU64,
-    pub conflicts: AtomicU64,
-    pub broken_watches: AtomicU64,
-    pub repeated_events: AtomicU64,
-    pub expired_watches: AtomicU64,
-    pub flushes: AtomicU64,
-    pub clock_jumps: AtomicU64,
-}
+pub struct Counts(Mutex<BTreeMap<String, u64>>);
 
 impl Counts {
-    pub fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+    pub fn count(&self, what: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = counts.get_mut(what) {
+            *times += 1;
+        } else {
+            counts.insert(what.to_owned(), 1);
+        }
     }
 
-    pub fn all(&self) -> [(&'static str, u64); 11] {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [
-            ("requests", read(&self.requests)),
-            ("operators crashed", read(&self.crashes)),
-            ("requests lost", read(&self.lost_requests)),
-            ("replies lost", read(&self.lost_replies)),
-            ("requests that landed late", read(&self.late_requests)),
-            ("conflicts", read(&self.conflicts)),
-            ("watches broken", read(&self.broken_watches)),
-            ("watch events repeated", read(&self.repeated_events)),
-            ("watches answered with 410", read(&self.expired_watches)),
-            ("Redis emptied", read(&self.flushes)),
-            ("clocks moved by a day", read(&self.clock_jumps)),
-        ]
+    pub fn all(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The time of day where the API server is.
-#[derive(Clone, Copy, Debug)]
+/// The time of day where API server, gateway and nodes are.
+#[derive(Clone, Debug)]
 pub struct Clock {
     begin: Moment,
     started: Instant,
+    /// Milliseconds that it is ahead of the time that passes.
+    shift: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -88,36 +87,52 @@ impl Clock {
         Self {
             begin: Moment::new(jiff::Timestamp::from_second(1_793_527_200).unwrap_or_default()),
             started: Instant::now(),
+            shift: Arc::default(),
         }
     }
 
-    pub fn now(self) -> Moment {
+    pub fn now(&self) -> Moment {
         let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.begin.plus_millis(passed)
+        shifted(self.begin.plus_millis(passed), self.shift.load(Ordering::Relaxed))
     }
+
+    /// Puts it this many milliseconds ahead.
+    pub fn set_ahead(&self, millis: i64) {
+        self.shift.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// A moment that is this many milliseconds later.
+pub fn shifted(moment: Moment, millis: i64) -> Moment {
+    let later = moment
+        .timestamp()
+        .checked_add(jiff::SignedDuration::from_millis(millis));
+    later.map_or(moment, Moment::new)
 }
 
 impl World {
     /// To be made inside of a runtime whose time is paused.
-    pub fn new(seed: u64, traced: bool) -> Arc<Self> {
+    pub fn new(seed: u64, weather: Weather, trace: Option<Trace>) -> Arc<Self> {
         let generator = Generator::new(seed);
         let clock = Clock::start();
-        let server = ApiServer::new(generator.fork(), move || clock.now());
+        let (of_server, of_redis) = (clock.clone(), clock.clone());
+        let server = ApiServer::new(generator.fork(), move || of_server.now());
         let conflicts = 10 + generator.below(41);
         Arc::new(Self {
             seed,
-            redis: Redis::new(move || clock.now()),
+            redis: Redis::new(move || of_redis.now()),
             store: Store::new(server.clone()),
             server,
-            storm: AtomicBool::new(true),
+            weather,
+            is_rough: AtomicBool::new(true),
             conflicts,
             redis_is_up: AtomicBool::new(true),
             gateway_is_up: AtomicBool::new(true),
-            results: Mutex::default(),
+            journal: Journal::default(),
             panics: Mutex::default(),
             counts: Counts::default(),
             clock,
-            trace: traced.then(Mutex::default),
+            trace,
             generator,
         })
     }
@@ -126,13 +141,18 @@ impl World {
         self.clock.now()
     }
 
-    pub fn is_storm(&self) -> bool {
-        self.storm.load(Ordering::Relaxed)
+    pub fn is_rough(&self) -> bool {
+        self.is_rough.load(Ordering::Relaxed)
     }
 
-    /// True in `percent` of 100 cases, in a storm.
+    /// Whether anything may be lost at the moment.
+    pub fn is_storm(&self) -> bool {
+        self.weather == Weather::Storm && self.is_rough()
+    }
+
+    /// True in `percent` of 100 cases, while it is rough.
     pub fn strikes(&self, generator: &Generator, percent: u64) -> bool {
-        self.is_storm() && generator.percent(percent)
+        self.is_rough() && generator.percent(percent)
     }
 
     /// An operator has panicked.
@@ -150,13 +170,6 @@ impl World {
             let mut trace = trace.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = writeln!(trace, "{} {}", self.now(), line());
         }
-    }
-
-    /// What was noted.
-    pub fn trace(&self) -> String {
-        let trace = self.trace.as_ref();
-        let text = trace.map(|trace| trace.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        text.unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::evidence::number;
 use crate::ledger::{self, NEEDS, ONE_EFFECT, ONE_JOB};
 use crate::model::{Check, Luck};
 use crate::shared::Shared;
-use crate::state::{Job, Jobs, Key, Operator, State};
+use crate::state::{Job, Jobs, Key, Operator, Pinned, State};
 
 impl Check {
     pub fn plan(&self, state: &mut State, at: usize) {
@@ -60,9 +60,8 @@ impl Check {
             }
             Action::Close { key, .. } => {
                 let key = (number(&key.stage), key.attempt);
-                change(&mut state.jobs, |jobs| {
-                    jobs.remove(&key);
-                });
+                self.remove(state, key);
+                Self::answer(state, at, luck);
             }
             Action::Acknowledge(key) => {
                 let key = (number(&key.stage), key.attempt);
@@ -71,17 +70,41 @@ impl Check {
                 }
                 state.stream.remove(&key);
                 state.operators[at].announced.remove(&key);
+                Self::answer(state, at, luck);
             }
-            Action::Look { .. }
-            | Action::Pin(_)
-            | Action::Ask { .. }
-            | Action::Record(_)
-            | Action::Delete => {}
+            Action::Pin(_) => {
+                state.seen.pinned_twice |= state.pinned != Pinned::NotYet;
+                if state.pinned == Pinned::NotYet {
+                    state.pinned = Pinned::There;
+                }
+                Self::answer(state, at, luck);
+            }
+            Action::Look { .. } | Action::Ask { .. } | Action::Record(_) | Action::Delete => {}
         }
         let operator = &mut state.operators[at];
         if operator.pending.is_empty() {
             operator.base = None;
         }
+    }
+
+    /// What is left of a plan is dropped when nobody hears how an action of it went.
+    fn answer(state: &mut State, at: usize, luck: Luck) {
+        if luck == Luck::ReplyLost {
+            state.spent.lost_replies += 1;
+            state.operators[at].pending.clear();
+            state.operators[at].woken = true;
+        }
+    }
+
+    /// A Job goes, and its Pod within its grace.
+    pub fn remove(&self, state: &mut State, key: Key) {
+        let works = state.jobs.get(&key) == Some(&Job::Works);
+        if works && state.spent.late < self.bounds.late {
+            state.leaving.insert(key);
+        }
+        change(&mut state.jobs, |jobs| {
+            jobs.remove(&key);
+        });
     }
 
     fn store(&self, state: &mut State, at: usize, status: &WorkflowStatus, luck: Luck) {
@@ -113,14 +136,12 @@ impl Check {
             state.spent.lost_posts += 1;
         }
         match luck {
-            Luck::Good => {
+            Luck::Good | Luck::Twice => {
                 self.create(state, key);
-                if let Some(job) = state
-                    .jobs
-                    .get(&key)
-                    .copied()
-                    .filter(|_| !self.mutant.random_names)
-                {
+                if luck == Luck::Twice {
+                    self.create(state, key);
+                }
+                if let Some(job) = state.jobs.get(&key).copied() {
                     let operator = &mut state.operators[at];
                     change(&mut operator.jobs, |jobs| {
                         jobs.insert(key, job);
@@ -139,7 +160,7 @@ impl Check {
 
     /// A Job of this name is created at most once while it is there.
     pub fn create(&self, state: &mut State, key: Key) {
-        if state.jobs.contains_key(&key) {
+        if state.jobs.contains_key(&key) && !self.mutant.random_names {
             return;
         }
         let count = state.created.entry(key).or_insert(0);
@@ -150,37 +171,34 @@ impl Check {
         if state.stage(key.0).is_none_or(|found| found.attempt < key.1) {
             state.broken = state.broken.or(Some(ONE_JOB));
         }
-        let is_open = |need| {
+        let is_open = |need: &String| {
             state
-                .stage(need)
+                .stage(number(need))
                 .is_none_or(|found| found.phase != StagePhase::Succeeded)
         };
-        if (0..key.0).any(is_open) {
+        // One that lands late may belong to a round that was sent back meanwhile: it hears so from the gateway.
+        let is_current = state.runs(key);
+        let stage = self.fixed.run.stage(&self.fixed.attempt(key).stage);
+        if is_current && stage.is_none_or(|stage| stage.needs.iter().any(is_open)) {
             state.broken = state.broken.or(Some(NEEDS));
         }
-        // Under another name than the one in the status, nobody finds it.
-        if !self.mutant.random_names {
-            change(&mut state.jobs, |jobs| {
-                jobs.insert(key, Job::Works);
-            });
-        }
+        change(&mut state.jobs, |jobs| {
+            jobs.insert(key, Job::Works);
+        });
     }
 
-    pub fn report(state: &mut State, key: Key, good: bool) {
+    /// True when the gateway takes the result.
+    pub fn report(state: &mut State, key: Key, good: bool) -> bool {
         let granted = state.granted.get(&key.0).copied().unwrap_or(0);
-        if !state.runs(key) || key.1 < granted {
+        let taken = state.runs(key) && key.1 >= granted;
+        if taken {
+            state.granted.insert(key.0, key.1);
+            state.results.entry(key).or_insert(good);
+            state.stream.insert(key);
+        } else {
             state.seen.refused = true;
-            change(&mut state.jobs, |jobs| {
-                jobs.insert(key, Job::Ended(false));
-            });
-            return;
         }
-        state.granted.insert(key.0, key.1);
-        state.results.entry(key).or_insert(good);
-        state.stream.insert(key);
-        change(&mut state.jobs, |jobs| {
-            jobs.insert(key, Job::Reported);
-        });
+        taken
     }
 
     pub fn crash(state: &mut State, at: usize) {
@@ -188,6 +206,7 @@ impl Check {
         state.operators[at] = Operator {
             workflow: state.workflow.clone(),
             jobs: state.jobs.clone(),
+            pods: state.jobs.clone(),
             written: None,
             seen: state.jobs.keys().copied().collect(),
             announced: state.stream.clone(),

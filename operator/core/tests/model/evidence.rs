@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use stagecraft_api::attempt::AttemptKey;
 use stagecraft_api::error::{Category, StructuredError};
 use stagecraft_api::moment::Moment;
@@ -18,8 +18,10 @@ use stagecraft_core::observation::{
 use stagecraft_core::resolve::{Catalog, resolve};
 use stagecraft_core::{Action, Observation, Settings, plan};
 
-use crate::state::{Job, Jobs, Key, Operator, State, Workflow};
+use crate::state::{Job, Jobs, Key, Operator, Pinned, State, Workflow};
 
+/// What the last stage may be judged by.
+const QUALITY: &str = "quality";
 /// Stages in the order of their numbers.
 pub const STAGES: [&str; 2] = ["a", "b"];
 /// How much time passes at once: more than every grace, timeout and backoff.
@@ -31,16 +33,29 @@ pub struct Fixed {
     pub spec: WorkflowSpec,
     pub run: Run,
     pub settings: Settings,
+    pub catalog: Catalog,
     /// The status that a Workflow has once it was accepted.
     pub accepted: WorkflowStatus,
+    /// Whether the last stage judges the first.
+    repairs: bool,
     begin: Moment,
 }
 
 impl Fixed {
-    pub fn new(stages: usize) -> Self {
+    /// Stages that follow one another; if it `repairs`, the last one sends what is not good enough back to the first.
+    pub fn new(stages: usize, repairs: bool) -> Self {
         let stage = |(number, name): (usize, &&str)| {
             let needs: Vec<&str> = STAGES.iter().take(number).copied().collect();
-            json!({"name": name, "needs": needs, "agent": "worker", "timeoutSeconds": 60, "retries": 1})
+            let stage =
+                json!({"name": name, "needs": needs, "agent": "worker", "timeoutSeconds": 60, "retries": 1});
+            if !repairs || number == 0 {
+                return stage;
+            }
+            let gates = json!({
+                "gates": [{"metric": QUALITY, "operator": ">=", "threshold": 1}],
+                "repair": {"stage": STAGES[0], "maxRounds": 1},
+            });
+            merged(stage, gates)
         };
         let stages: Vec<_> = STAGES.iter().take(stages).enumerate().map(stage).collect();
         let spec = json!({"template": {"stages": stages}, "project": {"requirements": ["It ends."]}});
@@ -95,6 +110,8 @@ impl Fixed {
         Self {
             accepted: stored.unwrap(),
             run: resolve(&identity.name, &spec, &catalog).unwrap(),
+            catalog,
+            repairs,
             identity,
             spec,
             settings,
@@ -114,14 +131,19 @@ impl Fixed {
         }
     }
 
+    /// Whether what is not good enough is sent back, and no error of its agent.
+    fn judges(&self, key: Key) -> bool {
+        self.repairs && key.0 > 0
+    }
+
     pub fn result(&self, key: Key, good: bool) -> AttemptResult {
-        let outcome = if good {
+        let outcome = if good || self.judges(key) {
             Outcome::Succeeded {
                 summary: "done".to_owned(),
                 outputs: Map::from_iter([("by".to_owned(), json!(key.1))]),
                 workspace: None,
                 artifacts: Vec::new(),
-                metrics: BTreeMap::new(),
+                metrics: BTreeMap::from([(QUALITY.to_owned(), f64::from(u8::from(good)))]),
             }
         } else {
             Outcome::Failed {
@@ -166,7 +188,11 @@ impl Fixed {
             .map(|stage| {
                 let key = (number(&stage.name), stage.attempt);
                 let live = live.contains(&stage.name);
-                let jobs: &Jobs = if live { &state.jobs } else { &operator.jobs };
+                let (jobs, pods): (&Jobs, &Jobs) = if live {
+                    (&state.jobs, &state.jobs)
+                } else {
+                    (&operator.jobs, &operator.pods)
+                };
                 let result = if live || operator.announced.contains(&key) {
                     self.asked(state.results.get(&key), key)
                 } else {
@@ -174,7 +200,7 @@ impl Fixed {
                 };
                 let evidence = AttemptEvidence {
                     job: job(jobs.get(&key), operator.seen.contains(&key)),
-                    pod: jobs.get(&key).map(|job| pod(*job)),
+                    pod: pods.get(&key).and_then(|job| pod(*job)),
                     result,
                     live,
                 };
@@ -185,7 +211,7 @@ impl Fixed {
             now: self.now(state),
             identity: self.identity.clone(),
             spec: self.spec(base),
-            run: RunEvidence::Pinned(self.run.clone()),
+            run: self.run_evidence(state, &status),
             attempts,
             open_jobs: self.open_jobs(&operator.jobs),
             announced: operator.announced.iter().map(|key| self.attempt(*key)).collect(),
@@ -198,6 +224,16 @@ impl Fixed {
         }
     }
 
+    fn run_evidence(&self, state: &State, status: &WorkflowStatus) -> RunEvidence {
+        if status.run_ref.is_none() {
+            return RunEvidence::NotPinned(self.catalog.clone());
+        }
+        match state.pinned {
+            Pinned::There => RunEvidence::Pinned(self.run.clone()),
+            Pinned::NotYet | Pinned::Lost => RunEvidence::Lost("the ConfigMap is gone".to_owned()),
+        }
+    }
+
     fn asked(&self, stored: Option<&bool>, key: Key) -> ResultEvidence {
         stored.map_or(ResultEvidence::None, |good| {
             ResultEvidence::Some(Box::new(self.result(key, *good)))
@@ -205,7 +241,7 @@ impl Fixed {
     }
 
     fn open_jobs(&self, jobs: &Jobs) -> Vec<OpenJob> {
-        let open = jobs.iter().filter(|(_, job)| !matches!(job, Job::Ended(_)));
+        let open = jobs.iter().filter(|(_, job)| job.is_open());
         open.map(|(key, _)| OpenJob {
             name: stagecraft_api::name::job(&self.identity.name, &self.attempt(*key)),
             stage: STAGES[usize::from(key.0)].to_owned(),
@@ -214,6 +250,13 @@ impl Fixed {
         })
         .collect()
     }
+}
+
+fn merged(mut stage: Value, more: Value) -> Value {
+    if let (Some(stage), Value::Object(more)) = (stage.as_object_mut(), more) {
+        stage.extend(more);
+    }
+    stage
 }
 
 /// The number of a stage; one that is no agent's has none.
@@ -227,20 +270,21 @@ fn job(job: Option<&Job>, seen_before: bool) -> JobEvidence {
         return JobEvidence::Missing { seen_before };
     };
     JobEvidence::Present {
-        failure: (*job == Job::Ended(false)).then(|| "BackoffLimitExceeded".to_owned()),
+        failure: matches!(job, Job::Ended(false) | Job::Podless).then(|| "BackoffLimitExceeded".to_owned()),
         complete: *job == Job::Ended(true),
         deleting: false,
         trouble: None,
     }
 }
 
-fn pod(job: Job) -> PodEvidence {
+fn pod(job: Job) -> Option<PodEvidence> {
     let (phase, exit) = match job {
+        Job::Podless => return None,
         Job::Works | Job::Reported => (PodPhase::Running, None),
         Job::Ended(true) => (PodPhase::Succeeded, Some((0, "Completed"))),
         Job::Ended(false) => (PodPhase::Failed, Some((1, "Error"))),
     };
-    PodEvidence {
+    Some(PodEvidence {
         name: "pod".to_owned(),
         phase,
         deleting_since: None,
@@ -252,5 +296,5 @@ fn pod(job: Job) -> PodEvidence {
             reason: reason.to_owned(),
             message: String::new(),
         }),
-    }
+    })
 }

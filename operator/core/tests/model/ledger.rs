@@ -1,5 +1,6 @@
 //! What a write may do to a status.
 
+use serde_json::json;
 use stagecraft_api::run::INITIALIZE;
 use stagecraft_api::status::{StagePhase, StageStatus, WorkflowStatus};
 
@@ -22,20 +23,20 @@ pub fn write(state: &mut State, before: &WorkflowStatus, after: &WorkflowStatus)
         && before != after
         && (after.run != before.run + 1 || state.workflow.retry != after.run)
     {
-        broken = Some(FINAL);
+        broken = broken.or(Some(FINAL));
     }
     for stage in &before.stages {
         let Some(later) = after.stages.iter().find(|later| later.name == stage.name) else {
-            broken = Some(FORWARDS);
+            broken = broken.or(Some(FORWARDS));
             continue;
         };
         if place(later) < place(stage) || later.attempt < stage.attempt {
-            broken = Some(FORWARDS);
+            broken = broken.or(Some(FORWARDS));
         } else if stage.phase.is_terminal()
             && later != stage
             && (later.run, later.round) <= (stage.run, stage.round)
         {
-            broken = Some(FINAL);
+            broken = broken.or(Some(FINAL));
         }
     }
     for stage in after.stages.iter().filter(|stage| stage.name != INITIALIZE) {
@@ -44,18 +45,24 @@ pub fn write(state: &mut State, before: &WorkflowStatus, after: &WorkflowStatus)
         let ended =
             stage.phase == StagePhase::Succeeded && was.is_none_or(|was| was.phase != StagePhase::Succeeded);
         if ended && state.results.get(&key) != Some(&true) {
-            broken = Some(STORED);
+            broken = broken.or(Some(STORED));
+        }
+        if ended && stage.outputs.get("by") != Some(&json!(stage.attempt)) {
+            broken = broken.or(Some(ONE_EFFECT));
         }
         for attempt in stage.history.iter().filter(|attempt| !attempt.code.is_empty()) {
             let known =
                 was.is_some_and(|was| was.history.iter().any(|known| known.attempt == attempt.attempt));
             let stored = state.results.get(&(key.0, attempt.attempt));
-            if !known && attempt.code == "Broken" && stored != Some(&false) {
-                broken = Some(ONE_EFFECT);
+            if !known && matches!(attempt.code.as_str(), "Broken" | "GateFailed") && stored != Some(&false) {
+                broken = broken.or(Some(ONE_EFFECT));
             }
-            let taken_away = !matches!(attempt.code.as_str(), "Broken" | "Cancelled" | "StageTimeout");
+            let taken_away = !matches!(
+                attempt.code.as_str(),
+                "Broken" | "Cancelled" | "GateFailed" | "StageTimeout"
+            );
             if !known && taken_away && state.spent.is_nothing() {
-                broken = Some(NO_LOSS);
+                broken = broken.or(Some(NO_LOSS));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::evidence::{Fixed, number};
 use crate::ledger::{FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
 use crate::mutants::{self, Mutant};
 use crate::shared::Shared;
-use crate::state::{Job, Jobs, Key, Operator, Seen, Spent, State, Workflow};
+use crate::state::{Job, Jobs, Key, Operator, Pinned, Seen, Spent, State, Workflow};
 
 pub const PROMISES: [&str; 7] = [ONE_JOB, FORWARDS, FINAL, STORED, NEEDS, ONE_EFFECT, NO_LOSS];
 
@@ -36,24 +36,38 @@ pub struct Bounds {
     pub failures: u8,
     /// Results that are announced again.
     pub repeats: u8,
+    /// Pods that report after their Job has gone.
+    pub late: u8,
     pub cancels: bool,
     /// Runs that the owner asks for, with the first.
     pub runs: u32,
+    /// It begins with the request, before anything was pinned.
+    pub from_request: bool,
+    /// The last stage is judged, and sends the work back to the first.
+    pub repairs: bool,
+    /// Views of Jobs and Pods lag each by itself.
+    pub pods_lag: bool,
+    /// The ConfigMap of the run may be deleted by hand.
+    pub loses_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     SeeWorkflow(usize),
     SeeJobs(usize),
+    SeePods(usize),
     Hear(usize, Key),
     /// Plans, or does the next action of the plan in hand.
     Act(usize, Luck),
     Crash(usize),
     Land(Key),
     Report(Key, bool),
+    ReportLate(Key),
     End(Key),
     Die(Key, bool),
     DeleteJob(Key),
+    DeletePod(Key),
+    LoseRun,
     Repeat(Key),
     TimePasses,
     Cancel,
@@ -69,6 +83,8 @@ pub enum Luck {
     Lost,
     /// It takes place later; nobody is told.
     Late,
+    /// Something on the way sends it twice.
+    Twice,
 }
 
 pub struct Check {
@@ -85,12 +101,12 @@ impl Check {
     pub fn broken(bounds: Bounds, mutant: Mutant) -> Self {
         Self {
             bounds,
-            fixed: Fixed::new(bounds.stages),
+            fixed: Fixed::new(bounds.stages, bounds.repairs),
             mutant,
         }
     }
 
-    /// The Workflow right after it was accepted.
+    /// The Workflow right after it was accepted, or created.
     fn begin(&self) -> State {
         let jobs = Shared::new(Jobs::new());
         let empty = Workflow {
@@ -100,7 +116,9 @@ impl Check {
         };
         let mut state = State {
             workflow: empty,
+            pinned: Pinned::NotYet,
             jobs: jobs.clone(),
+            leaving: BTreeSet::new(),
             created: BTreeMap::new(),
             results: BTreeMap::new(),
             granted: BTreeMap::new(),
@@ -112,9 +130,13 @@ impl Check {
             seen: Seen::default(),
             broken: None,
         };
-        state.workflow.status = Shared::new(self.fixed.accepted.clone());
+        if !self.bounds.from_request {
+            state.pinned = Pinned::There;
+            state.workflow.status = Shared::new(self.fixed.accepted.clone());
+        }
         let operator = Operator {
             workflow: state.workflow.clone(),
+            pods: jobs.clone(),
             jobs,
             written: None,
             seen: BTreeSet::new(),
@@ -148,24 +170,30 @@ impl Model for Check {
             if operator.jobs != state.jobs {
                 steps.push(Step::SeeJobs(at));
             }
+            if bounds.pods_lag && operator.pods != state.jobs {
+                steps.push(Step::SeePods(at));
+            }
             let unheard = state
                 .stream
                 .iter()
                 .filter(|key| !operator.announced.contains(*key));
             steps.extend(unheard.map(|key| Step::Hear(at, *key)));
-            let (store, start) = match operator.pending.first().map(|action| &**action) {
-                Some(Action::Store(_)) => (true, false),
+            let (write, start) = match operator.pending.first().map(|action| &**action) {
+                Some(Action::Store(_) | Action::Pin(_) | Action::Close { .. } | Action::Acknowledge(_)) => {
+                    (true, false)
+                }
                 Some(Action::Start(_)) => (false, true),
                 _ => (false, false),
             };
             if !operator.pending.is_empty() || operator.woken {
                 steps.push(Step::Act(at, Luck::Good));
             }
-            if store && spent.lost_replies < bounds.lost_replies {
+            if write && spent.lost_replies < bounds.lost_replies {
                 steps.push(Step::Act(at, Luck::ReplyLost));
             }
             if start && spent.lost_posts < bounds.lost_posts {
-                steps.extend([Luck::ReplyLost, Luck::Lost, Luck::Late].map(|luck| Step::Act(at, luck)));
+                let lucks = [Luck::ReplyLost, Luck::Lost, Luck::Late, Luck::Twice];
+                steps.extend(lucks.map(|luck| Step::Act(at, luck)));
             }
             if spent.crashes < bounds.crashes {
                 steps.push(Step::Crash(at));
@@ -184,11 +212,18 @@ impl Model for Check {
                     }
                 }
                 Job::Reported => steps.push(Step::End(*key)),
-                Job::Ended(_) => {}
+                Job::Ended(_) | Job::Podless => {}
             }
             if spent.deletions < bounds.deletions {
                 steps.push(Step::DeleteJob(*key));
+                if job.is_open() {
+                    steps.push(Step::DeletePod(*key));
+                }
             }
+        }
+        steps.extend(state.leaving.iter().map(|key| Step::ReportLate(*key)));
+        if bounds.loses_run && state.pinned == Pinned::There && !state.workflow.status.phase.is_terminal() {
+            steps.push(Step::LoseRun);
         }
         let announced = state.results.keys().filter(|key| !state.stream.contains(*key));
         if spent.repeats < bounds.repeats {
@@ -226,6 +261,14 @@ impl Model for Check {
                 let operator = &mut state.operators[at];
                 operator.jobs = state.jobs.clone();
                 operator.seen.extend(state.jobs.keys().copied());
+                if !self.bounds.pods_lag {
+                    operator.pods = state.jobs.clone();
+                }
+                operator.woken = true;
+            }
+            Step::SeePods(at) => {
+                let operator = &mut state.operators[at];
+                operator.pods = state.jobs.clone();
                 operator.woken = true;
             }
             Step::Hear(at, key) => {
@@ -247,7 +290,15 @@ impl Model for Check {
             }
             Step::Report(key, good) => {
                 state.spent.failures += u8::from(!good);
-                Self::report(&mut state, key, good);
+                let taken = Self::report(&mut state, key, good);
+                change(&mut state.jobs, |jobs| {
+                    jobs.insert(key, if taken { Job::Reported } else { Job::Ended(false) });
+                });
+            }
+            Step::ReportLate(key) => {
+                state.leaving.remove(&key);
+                state.spent.late += 1;
+                state.seen.late |= Self::report(&mut state, key, true);
             }
             Step::End(key) => {
                 let good = state.results.get(&key).copied().unwrap_or(false);
@@ -263,9 +314,22 @@ impl Model for Check {
             }
             Step::DeleteJob(key) => {
                 state.spent.deletions += 1;
+                self.remove(&mut state, key);
+            }
+            Step::DeletePod(key) => {
+                state.spent.deletions += 1;
+                if state.jobs.get(&key) == Some(&Job::Works) && state.spent.late < self.bounds.late {
+                    state.leaving.insert(key);
+                }
                 change(&mut state.jobs, |jobs| {
-                    jobs.remove(&key);
+                    jobs.insert(key, Job::Podless);
                 });
+            }
+            Step::LoseRun => {
+                state.pinned = Pinned::Lost;
+                for operator in &mut state.operators {
+                    operator.woken = true;
+                }
             }
             Step::Repeat(key) => {
                 state.spent.repeats += 1;
@@ -324,6 +388,19 @@ impl Model for Check {
             Property::sometimes("a refused result", |_, state: &State| state.seen.refused),
             Property::sometimes("a result that was asked for", |_, state: &State| {
                 state.seen.asked_live
+            }),
+            Property::sometimes("a result of a Pod whose Job was gone", |_, state: &State| {
+                state.seen.late
+            }),
+            Property::sometimes("a second round that completes", |_, state: &State| {
+                let again = |stage: &StageStatus| stage.round > 0;
+                state.phase() == WorkflowPhase::Completed && state.workflow.status.stages.iter().any(again)
+            }),
+            Property::sometimes("a run that was lost", |_, state: &State| {
+                state.phase() == WorkflowPhase::Failed && state.pinned == Pinned::Lost
+            }),
+            Property::sometimes("a run that was pinned twice", |_, state: &State| {
+                state.seen.pinned_twice
             }),
         ]);
         properties

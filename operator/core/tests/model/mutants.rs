@@ -1,16 +1,19 @@
 //! Operators that are broken on purpose: each has to be caught.
 
 use stagecraft_api::status::{StagePhase, WorkflowPhase};
-use stagecraft_core::observation::{PodPhase, ResultEvidence};
+use stagecraft_core::observation::{JobEvidence, PodEvidence, PodPhase, ResultEvidence, RunEvidence};
 use stagecraft_core::{Action, Observation, Plan, Settings, plan};
 
 use crate::evidence::Fixed;
+use crate::ledger::{FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
 use crate::model::Bounds;
 
 /// How one is broken: its planner, or what carries out its plans.
 #[derive(Clone)]
 pub struct Mutant {
     pub name: &'static str,
+    /// The promise that catches it.
+    pub caught_by: &'static str,
     pub bounds: Bounds,
     pub plan: fn(&Fixed, &Observation, &Settings) -> Plan,
     /// The Job's name is another each time.
@@ -25,6 +28,7 @@ pub struct Mutant {
 pub fn none() -> Mutant {
     Mutant {
         name: "none",
+        caught_by: "",
         bounds: Bounds::default(),
         plan: |_, observation, settings| plan(observation, settings),
         random_names: false,
@@ -46,51 +50,87 @@ pub fn all() -> Vec<Mutant> {
     };
     vec![
         Mutant {
-            name: "random Job names",
-            bounds: bounds(1, 0, 0, 0, 0),
+            name: "random Job names: a creation that something on the way repeats makes another Job",
+            caught_by: ONE_JOB,
+            bounds: bounds(1, 0, 0, 1, 0),
             random_names: true,
             ..none()
         },
         Mutant {
             name: "repeated POST",
+            caught_by: ONE_JOB,
             bounds: bounds(1, 1, 0, 1, 0),
             repeats_posts: true,
             ..none()
         },
         Mutant {
             name: "attempt number used again",
+            caught_by: ONE_JOB,
             bounds: bounds(1, 0, 0, 0, 1),
             plan: uses_numbers_again,
             ..none()
         },
         Mutant {
-            name: "no staleness guard",
+            name: "no staleness guard: a status is stored whatever was written since it was looked at",
+            caught_by: FORWARDS,
             bounds: bounds(2, 0, 0, 0, 0),
             ignores_versions: true,
             ..none()
         },
         Mutant {
-            name: "heartbeat loss ends an attempt: what is not seen counts as looked for",
+            name: "heartbeat loss ends an attempt: a Pod that runs and says nothing counts as gone",
+            caught_by: NO_LOSS,
+            bounds: bounds(1, 0, 0, 0, 0),
+            plan: takes_silence_for_death,
+            ..none()
+        },
+        Mutant {
+            name: "what is not seen counts as looked for",
+            caught_by: NO_LOSS,
             bounds: bounds(1, 0, 0, 0, 0),
             plan: believes_its_cache,
             ..none()
         },
         Mutant {
             name: "Pod phase as success",
+            caught_by: STORED,
             bounds: bounds(1, 0, 1, 0, 0),
             plan: believes_pods,
             ..none()
         },
         Mutant {
             name: "acknowledging before storing",
+            caught_by: ONE_EFFECT,
             bounds: bounds(1, 0, 0, 0, 0),
             plan: acknowledges_first,
             ..none()
         },
         Mutant {
             name: "retry without a new run",
+            caught_by: FINAL,
             bounds: bounds(1, 0, 0, 0, 2),
             plan: revives,
+            ..none()
+        },
+        Mutant {
+            name: "starting what needs others at once",
+            caught_by: NEEDS,
+            bounds: Bounds {
+                stages: 2,
+                ..bounds(1, 0, 0, 0, 0)
+            },
+            plan: does_not_wait,
+            ..none()
+        },
+        Mutant {
+            name: "taking the result of an earlier attempt",
+            caught_by: STORED,
+            bounds: Bounds {
+                deletions: 1,
+                late: 1,
+                ..bounds(1, 0, 0, 0, 0)
+            },
+            plan: takes_any_result,
             ..none()
         },
     ]
@@ -110,6 +150,18 @@ fn uses_numbers_again(_: &Fixed, observation: &Observation, settings: &Settings)
         }
     }
     planned
+}
+
+fn takes_silence_for_death(_: &Fixed, observation: &Observation, settings: &Settings) -> Plan {
+    let mut observation = observation.clone();
+    for evidence in observation.attempts.values_mut() {
+        let runs = |pod: &PodEvidence| pod.phase == PodPhase::Running;
+        if evidence.pod.as_ref().is_some_and(runs) {
+            evidence.pod = None;
+            evidence.job = JobEvidence::Missing { seen_before: true };
+        }
+    }
+    plan(&observation, settings)
 }
 
 fn believes_its_cache(_: &Fixed, observation: &Observation, settings: &Settings) -> Plan {
@@ -149,6 +201,36 @@ fn acknowledges_first(_: &Fixed, observation: &Observation, settings: &Settings)
         .actions
         .sort_by_key(|action| !matches!(action, Action::Acknowledge(_)));
     planned
+}
+
+/// As if every stage that is needed had succeeded.
+fn does_not_wait(_: &Fixed, observation: &Observation, settings: &Settings) -> Plan {
+    let mut observation = observation.clone();
+    if let RunEvidence::Pinned(run) = &mut observation.run {
+        for stage in &mut run.stages {
+            stage.needs.clear();
+        }
+    }
+    plan(&observation, settings)
+}
+
+/// As if the number of the attempt did not matter.
+fn takes_any_result(fixed: &Fixed, observation: &Observation, settings: &Settings) -> Plan {
+    let mut observation = observation.clone();
+    for (stage, evidence) in &mut observation.attempts {
+        let current = observation
+            .status
+            .stages
+            .iter()
+            .find(|status| status.name == *stage);
+        let mut announced = observation.announced.iter();
+        let earlier = announced.find(|key| key.stage == *stage);
+        if let (Some(current), Some(_)) = (current, earlier) {
+            let key = (crate::evidence::number(stage), current.attempt);
+            evidence.result = ResultEvidence::Some(Box::new(fixed.result(key, true)));
+        }
+    }
+    plan(&observation, settings)
 }
 
 fn revives(_: &Fixed, observation: &Observation, settings: &Settings) -> Plan {

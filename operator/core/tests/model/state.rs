@@ -1,9 +1,11 @@
 //! What there is at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stagecraft_api::status::WorkflowStatus;
 use stagecraft_core::Action;
+use stateright::Representative;
 
 use crate::shared::Shared;
 
@@ -14,7 +16,11 @@ pub type Key = (u8, u32);
 pub struct State {
     /// What the API server holds: the Workflow, and its Jobs with their Pods.
     pub workflow: Workflow,
+    /// Whether the ConfigMap of the run was made, and whether it is there.
+    pub pinned: Pinned,
     pub jobs: Shared<Jobs>,
+    /// Pods whose Job is gone, and which may still report.
+    pub leaving: BTreeSet<Key>,
     /// Jobs that were ever created, with how many for each attempt.
     pub created: BTreeMap<Key, u8>,
     /// Results in the gateway's store: whether they are good.
@@ -44,6 +50,15 @@ pub struct Workflow {
 
 pub type Jobs = BTreeMap<Key, Job>;
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pinned {
+    #[default]
+    NotYet,
+    There,
+    /// Somebody has deleted it.
+    Lost,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Job {
     /// Its Pod works.
@@ -52,6 +67,14 @@ pub enum Job {
     Reported,
     /// It has ended; good or not.
     Ended(bool),
+    /// It has failed, since its Pod was deleted.
+    Podless,
+}
+
+impl Job {
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Works | Self::Reported)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +82,8 @@ pub struct Operator {
     /// As its watches have brought it.
     pub workflow: Workflow,
     pub jobs: Shared<Jobs>,
+    /// The Jobs whose Pods it sees.
+    pub pods: Shared<Jobs>,
     /// What it wrote last, when the watch has not brought it yet.
     pub written: Option<Workflow>,
     /// Jobs that it has seen at some time.
@@ -81,12 +106,14 @@ pub struct Spent {
     pub deaths: u8,
     pub failures: u8,
     pub repeats: u8,
+    pub late: u8,
 }
 
 impl Spent {
     /// Whether anything went wrong that may cost an attempt.
     pub fn is_nothing(self) -> bool {
-        self.crashes + self.lost_replies + self.lost_posts + self.deletions + self.deaths + self.failures == 0
+        let lost = self.crashes + self.lost_replies + self.lost_posts + self.deletions;
+        lost + self.deaths + self.failures == 0
     }
 }
 
@@ -99,4 +126,19 @@ pub struct Seen {
     pub burnt: bool,
     pub refused: bool,
     pub asked_live: bool,
+    pub late: bool,
+    pub pinned_twice: bool,
+}
+
+/// Which operator is which makes no difference: of states that differ in that alone one is searched.
+impl Representative for State {
+    fn representative(&self) -> Self {
+        let mut one = self.clone();
+        one.operators.sort_by_cached_key(|operator| {
+            let mut hasher = DefaultHasher::new();
+            operator.hash(&mut hasher);
+            hasher.finish()
+        });
+        one
+    }
 }

@@ -1,15 +1,16 @@
 //! One Job with its Pod, from its creation to its end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use stagecraft_api::error::{Category, StructuredError};
+use stagecraft_api::failure::POD_TERMINATED;
 use stagecraft_api::protocol::result_entry;
 use stagecraft_api::result::{AttemptResult, Outcome};
-use stagecraft_api::{AttemptKey, Moment, label, name};
+use stagecraft_api::{AttemptKey, label, name};
 use stagecraft_operator::evidence::JOB_NAME;
 
 use crate::api_server::{Key, Stored};
@@ -17,7 +18,10 @@ use crate::gateway::Reply;
 use crate::generator::Generator;
 use crate::world::{World, sleep};
 
-use super::remove;
+use super::objects::{container, seconds};
+
+/// Code of what an agent fails with.
+pub const AGENT_ERROR: &str = "Broken";
 
 /// What becomes of a Pod if nothing befalls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +63,15 @@ impl Fate {
 }
 
 /// One Job with its Pod.
-struct Life {
-    world: Arc<World>,
-    generator: Generator,
-    job: Arc<Stored>,
+#[derive(Clone)]
+pub(super) struct Life {
+    pub(super) world: Arc<World>,
+    pub(super) generator: Arc<Generator>,
+    pub(super) job: Arc<Stored>,
     attempt: AttemptKey,
     workflow: String,
-    pod: Key,
-    pod_uid: String,
+    pub(super) pod: Key,
+    pub(super) pod_uid: String,
 }
 
 /// The Pod is gone, or has to go.
@@ -82,7 +87,7 @@ pub async fn work(world: Arc<World>, job: Arc<Stored>) {
     if life.live().await.is_err() {
         // Its Workflow may have been deleted; the gateway believes what it saw a moment ago.
         life.tell("told to end");
-        life.go().await;
+        life.leave().await;
     }
 }
 
@@ -122,7 +127,7 @@ impl Life {
             pod: Key::of("pods", made.namespace(), made.name())?,
             pod_uid: made.uid().to_owned(),
             world,
-            generator,
+            generator: Arc::new(generator),
             job,
             attempt,
             workflow,
@@ -200,7 +205,7 @@ impl Life {
         if found.is_deleting() { Err(Gone) } else { Ok(()) }
     }
 
-    fn found(&self) -> Option<Arc<Stored>> {
+    pub(super) fn found(&self) -> Option<Arc<Stored>> {
         let found = self
             .world
             .server
@@ -237,27 +242,35 @@ impl Life {
         let reply = world.store.report(namespace, &self.workflow, result);
         if reply == Reply::Refused {
             world.note(|| format!("the result of {} is refused", self.attempt));
+            world.counts.count("results refused");
             return reply;
         }
         world.note(|| format!("the result of {} is stored", self.attempt));
-        let mut results = world.results.lock().unwrap_or_else(PoisonError::into_inner);
-        if results.iter().all(|known| known.attempt != result.attempt) {
-            results.push(result.clone());
+        world.journal.stored(result);
+        if !world.is_storm() {
+            self.announce(result);
+            return reply;
         }
-        let copies = if world.is_storm() {
-            self.generator.below(3)
-        } else {
-            1
-        };
-        if world.redis_is_up.load(Ordering::Relaxed) {
-            for _ in 0..copies {
-                self.announce(result);
+        // Not at all, or several times, each when it pleases.
+        for copy in 0..self.generator.below(3) {
+            let delay = self.generator.pick(&[0, 0, 2_000, 60_000]).unwrap_or(0);
+            let delay = self.generator.millis(0, delay);
+            let (life, result) = (self.clone(), result.clone());
+            tokio::spawn(async move {
+                sleep(delay).await;
+                life.announce(&result);
+            });
+            if copy > 0 {
+                world.counts.count("results announced again");
             }
         }
         reply
     }
 
     fn announce(&self, result: &AttemptResult) {
+        if !self.world.redis_is_up.load(Ordering::Relaxed) {
+            return;
+        }
         let text = serde_json::to_string(result).unwrap_or_default();
         let accepted = self.world.now().timestamp().as_millisecond().to_string();
         let fields = [
@@ -271,13 +284,13 @@ impl Life {
 
     fn result(&self, fate: Fate) -> AttemptResult {
         let outcome = if fate == Fate::Fail {
-            let error = StructuredError::new("Broken", Category::Execution, "it broke");
+            let error = StructuredError::new(AGENT_ERROR, Category::Execution, "it broke");
             Outcome::Failed { error }
         } else {
             let quality = u32::try_from(self.generator.below(4)).unwrap_or(0);
             Outcome::Succeeded {
                 summary: "done".to_owned(),
-                outputs: Map::from_iter([("by".to_owned(), json!(self.attempt.to_string()))]),
+                outputs: Map::from_iter([("by".to_owned(), json!(self.pod_uid))]),
                 workspace: None,
                 artifacts: Vec::new(),
                 metrics: BTreeMap::from([("quality".to_owned(), f64::from(quality))]),
@@ -312,7 +325,8 @@ impl Life {
         Ok(())
     }
 
-    /// Nothing is heard of the Pod any more. It goes with its node, after the storm at the latest.
+    /// Nothing is heard of the Pod any more, though it may work on. Its node comes back with it, or it goes with its node, after the storm
+    /// at the latest.
     async fn node_lost(&self) -> Result<(), Gone> {
         let condition = json!({
             "type": "Ready", "status": "False", "reason": "NodeLost", "lastTransitionTime": seconds(self.world.now()),
@@ -323,15 +337,28 @@ impl Life {
         while self.world.is_storm() && self.found().is_some() {
             sleep(self.generator.millis(1_000, 10_000)).await;
         }
+        if self.generator.percent(30) {
+            self.last_word();
+        }
         sleep(self.generator.millis(1_000, 60_000)).await;
+        if self.generator.percent(30) && self.stays().is_ok() {
+            self.world.counts.count("nodes that came back");
+            self.last_word();
+            return self.end("Failed", 1, "Error").await;
+        }
         self.vanish();
         sleep(self.generator.millis(5, 1_500)).await;
         self.close_job(false);
         Ok(())
     }
 
-    /// Ends within its grace.
-    async fn go(&self) {
+    /// Ends within its grace, in which it may still report.
+    async fn leave(&self) {
+        // One that was deleted by force may work on for a moment, too.
+        sleep(self.generator.millis(5, 2_000)).await;
+        if self.world.is_storm() && self.generator.percent(50) {
+            self.last_word();
+        }
         if self.found().is_some() {
             sleep(self.generator.millis(10, 20_000)).await;
             self.vanish();
@@ -340,48 +367,17 @@ impl Life {
         self.close_job(false);
     }
 
-    fn vanish(&self) {
-        remove(&self.world, &self.pod, &self.pod_uid);
-    }
-
-    fn set_pod(&self, phase: &str, mut status: Value) {
-        status["phase"] = json!(phase);
-        if self.found().is_some() {
-            let set = |pod: &mut Value| pod["status"] = status;
-            let _ = self.world.server.update(&self.pod, true, set);
+    /// What the runner reports when its time is over: what it has, or that it was told to end.
+    fn last_word(&self) {
+        if !self.world.gateway_is_up.load(Ordering::Relaxed) {
+            return;
         }
-    }
-
-    fn close_job(&self, good: bool) {
-        let conditions = if good {
-            json!([{"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}])
-        } else {
-            let reason = "BackoffLimitExceeded";
-            json!([
-                {"type": "FailureTarget", "status": "True", "reason": reason, "message": "Job has reached the specified backoff limit"},
-                {"type": "Failed", "status": "True", "reason": reason, "message": "Job has reached the specified backoff limit"},
-            ])
-        };
-        self.set_job(
-            &json!({"conditions": conditions, "failed": u8::from(!good), "succeeded": u8::from(good)}),
-        );
-    }
-
-    fn set_job(&self, status: &Value) {
-        let server = &self.world.server;
-        let found = server.get("jobs", self.job.namespace(), self.job.name());
-        if found.is_some_and(|found| found.uid() == self.job.uid())
-            && let Some(key) = Key::of("jobs", self.job.namespace(), self.job.name())
-        {
-            let _ = server.update(&key, true, |job| job["status"] = status.clone());
+        let mut result = self.result(Fate::Succeed);
+        if self.generator.percent(50) {
+            let error = StructuredError::new(POD_TERMINATED, Category::Network, "the runner was told to end");
+            result.outcome = Outcome::Failed { error };
         }
+        self.world.counts.count("results of Pods on their way out");
+        self.report(&result);
     }
-}
-
-fn container(state: &Value) -> Value {
-    json!({"name": "agent", "image": "runner:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
-}
-
-fn seconds(moment: Moment) -> String {
-    moment.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -10,9 +10,9 @@ use kube::client::Body;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Fate, Process};
+use super::{AFTER, BEFORE, Fate, Process};
 use crate::api_server::{Answer, Call, Changes, Outcome, bookmark_line, error_line, line};
-use crate::world::{Counts, sleep};
+use crate::world::sleep;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,8 +43,9 @@ impl tower::Service<Request<Body>> for ApiLink {
 }
 
 async fn transact(process: Arc<Process>, call: Call, body: Bytes) -> Result<Response<ResponseBody>, Error> {
-    let fate = process.send().await;
-    let world = &process.world;
+    let (world, what) = (&process.world, kind(&call));
+    let sent = world.journal.step();
+    let fate = process.send(&what).await;
     if fate == Fate::Lost {
         return Err("connection reset before the request was sent".into());
     }
@@ -57,30 +58,33 @@ async fn transact(process: Arc<Process>, call: Call, body: Bytes) -> Result<Resp
             if is_told(&call) {
                 late.world.note(|| format!("{}: {call} lands late", late.name));
             }
-            late.world.server.serve(&call, &body);
+            serve(&late, &call, &body, sent);
         });
         sleep(process.generator.millis(9_000, 20_000)).await;
-        process.pass().await;
+        process.pass(&what, AFTER).await;
         return Err("the request timed out".into());
     }
-    if call.method == Method::PATCH && call.is_status() && world.strikes(&process.generator, world.conflicts)
-    {
-        Counts::count(&world.counts.conflicts);
-        process.receive().await;
+    let may_conflict = call.method == Method::PATCH && call.is_status() && world.is_rough();
+    if may_conflict {
+        world.counts.count(STATUS_PATCHES);
+    }
+    if may_conflict && process.generator.percent(world.conflicts) {
+        world.counts.count(CONFLICTS);
+        process.receive(&what).await;
         return Ok(refusal(&Answer::new(
             409,
             "Conflict",
             "another writer was quicker",
         )));
     }
-    let outcome = world.server.serve(&call, &body);
+    let outcome = serve(&process, &call, &body, sent);
     if is_write && is_told(&call) {
         world.note(|| format!("{}: {call}: {}", process.name, summary(&outcome, fate)));
     }
     if fate == Fate::ReplyLost {
         return Err("connection reset before the reply came".into());
     }
-    process.receive().await;
+    process.receive(&what).await;
     Ok(match outcome {
         Outcome::Reply { code, body } => response(code, ResponseBody::from(body)),
         Outcome::Watch {
@@ -99,6 +103,28 @@ async fn transact(process: Arc<Process>, call: Call, body: Bytes) -> Result<Resp
             response(200, ResponseBody::from_stream(watch.lines()))
         }
     })
+}
+
+/// Serves a request, and takes down who wrote the status of a Workflow.
+fn serve(process: &Process, call: &Call, body: &Bytes, sent: u64) -> Outcome {
+    let (server, journal) = (&process.world.server, &process.world.journal);
+    let before = server.revision();
+    let outcome = server.serve(call, body);
+    let revision = server.revision();
+    if revision > before && call.resource.kind == "Workflow" {
+        journal.wrote(&process.name, sent, revision);
+    }
+    outcome
+}
+
+/// Status patches while it is rough, and those of them that meet a conflict without a reason.
+pub const STATUS_PATCHES: &str = "status patches in rough weather";
+pub const CONFLICTS: &str = "conflicts";
+
+/// What a request does, whatever its object: `PATCH workflows/status`.
+fn kind(call: &Call) -> String {
+    let status = if call.is_status() { "/status" } else { "" };
+    format!("{} {}{status}", call.method, call.resource.plural)
 }
 
 /// Events and the built-ins tell nobody anything.
@@ -184,15 +210,15 @@ impl Watch {
                 .map(|resource| Ok(bookmark_line(resource, revision)));
         };
         let (process, world) = (&self.process, &self.process.world);
-        let lag = match (world.is_storm(), process.generator.below(100)) {
+        let lag = match (world.is_rough(), process.generator.below(100)) {
             (true, 0) => process.generator.millis(5_000, 30_000),
             (true, 1..15) => process.generator.millis(200, 5_000),
             _ => process.generator.millis(0, 50),
         };
         sleep(lag).await;
-        process.pass().await;
+        process.pass("an event of a watch", BEFORE).await;
         if world.strikes(&process.generator, 3) {
-            Counts::count(&world.counts.broken_watches);
+            world.counts.count("watches broken");
             self.ended = true;
             return process
                 .generator
@@ -207,13 +233,13 @@ impl Watch {
                     let line = line(&change);
                     lines.extend_from_slice(&line);
                     if world.strikes(&process.generator, 4) {
-                        Counts::count(&world.counts.repeated_events);
+                        world.counts.count("watch events repeated");
                         lines.extend_from_slice(&line);
                     }
                 }
                 Ok(None) => break,
                 Err(answer) => {
-                    Counts::count(&world.counts.expired_watches);
+                    world.counts.count("watches answered with 410");
                     lines.extend_from_slice(&error_line(&answer));
                     self.ended = true;
                     break;

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stagecraft_api::AttemptKey;
 use stagecraft_api::budget::{Amount, ModelUsage};
@@ -9,6 +9,7 @@ use stagecraft_api::result::AttemptResult;
 use stagecraft_operator::gateway::{Answer, Gateway, GatewayError};
 
 use super::{Fate, Process};
+use crate::journal::Reply;
 
 /// The operator's way to the gateway.
 pub struct GatewayLink(pub Arc<Process>);
@@ -16,12 +17,12 @@ pub struct GatewayLink(pub Arc<Process>);
 impl GatewayLink {
     async fn ask<T>(&self, question: impl FnOnce() -> T) -> Result<T, GatewayError> {
         let unavailable = || GatewayError::Status(reqwest::StatusCode::SERVICE_UNAVAILABLE);
-        let fate = self.0.send().await;
+        let fate = self.0.send("asking the gateway").await;
         if matches!(fate, Fate::Lost | Fate::Late) || !self.0.world.gateway_is_up.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
         let answer = question();
-        self.0.receive().await;
+        self.0.receive("asking the gateway").await;
         if fate == Fate::ReplyLost {
             Err(unavailable())
         } else {
@@ -32,7 +33,22 @@ impl GatewayLink {
 
 impl Gateway for GatewayLink {
     fn result<'a>(&'a self, key: &'a AttemptKey) -> Answer<'a, Option<AttemptResult>> {
-        Box::pin(self.ask(|| self.0.world.store.result(key)))
+        Box::pin(async move {
+            let (process, journal) = (&self.0, &self.0.world.journal);
+            let served = AtomicU64::new(0);
+            let question = || {
+                served.store(journal.step(), Ordering::Relaxed);
+                process.world.store.result(key)
+            };
+            let answer = self.ask(question).await;
+            let (step, reply) = match &answer {
+                Ok(Some(_)) => (served.into_inner(), Reply::Found),
+                Ok(None) => (served.into_inner(), Reply::None),
+                Err(_) => (journal.step(), Reply::Unavailable),
+            };
+            journal.asked(&process.name, key, step, reply);
+            answer
+        })
     }
 
     /// Nothing in the simulation calls a model.

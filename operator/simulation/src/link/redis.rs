@@ -36,7 +36,7 @@ impl RedisConnection {
     }
 
     async fn reach(&self) -> Result<Fate, RedisError> {
-        let fate = self.0.send().await;
+        let fate = self.0.send("asking Redis").await;
         self.is_up()?;
         if matches!(fate, Fate::Lost | Fate::Late) {
             Err(failure("connection reset"))
@@ -46,7 +46,7 @@ impl RedisConnection {
     }
 
     async fn back(&self, fate: Fate) -> Result<(), RedisError> {
-        self.0.receive().await;
+        self.0.receive("asking Redis").await;
         self.is_up()?;
         if fate == Fate::ReplyLost {
             Err(failure("connection reset"))
