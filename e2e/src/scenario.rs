@@ -9,6 +9,7 @@ pub mod kubectl;
 pub mod processes;
 pub mod recorder;
 pub mod release;
+pub mod remains;
 pub mod samples;
 pub mod waiting;
 pub mod world;

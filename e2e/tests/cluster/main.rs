@@ -14,6 +14,7 @@ mod completion;
 mod concurrency;
 mod conformance;
 mod deletion;
+mod deletion_in_every_phase;
 mod faults;
 mod foreign_images;
 mod graphs;
