@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod invariants;
 pub mod kubectl;
 pub mod processes;
+pub mod quiet;
 pub mod recorder;
 pub mod release;
 pub mod remains;

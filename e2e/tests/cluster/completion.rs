@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
-use kube::api::ListParams;
-use kube::runtime::watcher::{self, Event};
 use stagecraft_api::status::{StagePhase, WorkspaceRef};
 use stagecraft_api::{Workflow, WorkflowPhase};
 use stagecraft_e2e::scenario::gateway::Gateway;
-use stagecraft_e2e::scenario::{Isolation, World, kubectl, samples, scenario};
+use stagecraft_e2e::scenario::quiet::quiet;
+use stagecraft_e2e::scenario::{Isolation, kubectl, samples, scenario};
 
 use crate::history::History;
 
@@ -114,39 +111,6 @@ fn phases_are_shown_in_their_order_and_nothing_is_written_after_the_end() -> any
         );
         quiet(world, Duration::from_secs(10)).await
     })
-}
-
-/// I7: no version of any Workflow or run comes for a while.
-async fn quiet(world: &World, time: Duration) -> anyhow::Result<()> {
-    let before: Vec<Option<String>> = world
-        .api::<Workflow>()
-        .list(&ListParams::default())
-        .await?
-        .iter()
-        .map(kube::ResourceExt::resource_version)
-        .collect();
-    let config = watcher::Config::default();
-    let workflows = watcher::watcher(world.api::<Workflow>(), config.clone()).map(|change| changed(&change));
-    let runs = watcher::watcher(world.api::<ConfigMap>(), config).map(|change| changed(&change));
-    let mut changes = futures::stream::select(workflows.boxed(), runs.boxed())
-        .filter(|changed| futures::future::ready(*changed));
-    ensure!(
-        tokio::time::timeout(time, changes.next()).await.is_err(),
-        "something was written after the Workflow had ended"
-    );
-    let after: Vec<Option<String>> = world
-        .api::<Workflow>()
-        .list(&ListParams::default())
-        .await?
-        .iter()
-        .map(kube::ResourceExt::resource_version)
-        .collect();
-    assert_eq!(before, after);
-    Ok(())
-}
-
-fn changed<K>(change: &Result<Event<K>, watcher::Error>) -> bool {
-    matches!(change, Ok(Event::Apply(_) | Event::Delete(_)))
 }
 
 #[test]
