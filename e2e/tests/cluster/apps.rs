@@ -96,11 +96,11 @@ fn a_calculator_is_made_checked_tested_merged_deployed_and_answers() -> anyhow::
 fn three_calculators_at_once_do_not_touch_each_other() -> anyhow::Result<()> {
     scenario(Isolation::Shared, LIMIT, async |world| {
         let wanted = [
-            ("adder", "Add two numbers."),
-            ("subtracter", "Subtract two numbers."),
-            ("multiplier", "Multiply two numbers."),
+            ("adder", "Add two numbers.", "add"),
+            ("subtracter", "Subtract two numbers.", "subtract"),
+            ("multiplier", "Multiply two numbers.", "multiply"),
         ];
-        for (name, requirement) in wanted {
+        for (name, requirement, _) in wanted {
             let mut workflow = calculator(name);
             set(
                 &mut workflow,
@@ -110,15 +110,17 @@ fn three_calculators_at_once_do_not_touch_each_other() -> anyhow::Result<()> {
             );
             world.create::<Workflow>(workflow).await?;
         }
-        for (name, _) in wanted {
+        for (name, _, operation) in wanted {
             let status = world.completed(name, LIMIT).await?;
             let operations = stage(&status, "scaffold")?.outputs.get("operations").cloned();
-            let operations = operations
-                .as_ref()
-                .and_then(Value::as_array)
-                .context("no operations")?;
-            assert_eq!(operations.len(), 1, "{name} has {operations:?}");
-            answers(world, &status, name).await?;
+            assert_eq!(operations, Some(json!([operation])), "{name}");
+            let page = answers(world, &status, name).await?.get("/").await?;
+            let keys: Vec<&str> = wanted
+                .map(|(_, _, key)| key)
+                .into_iter()
+                .filter(|key| page.contains(&format!("data-key=\"{key}\"")))
+                .collect();
+            assert_eq!(keys, [operation], "{name}");
         }
         Ok(())
     })
