@@ -1,16 +1,19 @@
-//! Keeps every version of every Workflow of a namespace, and every Job that ever was.
+//! Keeps every version of every Workflow of a namespace, what each runs, and every Job that ever was.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
+use stagecraft_api::run::{RUN_ENTRY, Run};
 use stagecraft_api::status::StagePhase;
 use stagecraft_api::{Workflow, WorkflowPhase, label};
 use tokio::sync::watch;
@@ -23,8 +26,12 @@ pub struct Recording {
     pub versions: Vec<Version>,
     /// Every Job by UID, in the order in which they were created.
     pub jobs: Vec<JobSeen>,
+    /// What each Workflow runs, by its UID.
+    pub runs: BTreeMap<String, Run>,
     /// A watch had to begin anew: versions in between may be missing.
     pub gaps: bool,
+    /// The scenario does what makes watches begin anew.
+    pub gaps_are_expected: bool,
 }
 
 /// One stored version of a Workflow.
@@ -35,7 +42,6 @@ pub struct Version {
     /// Of etcd, and so comparable between kinds.
     pub revision: u64,
     pub phase: WorkflowPhase,
-    pub template: String,
     /// Number of the run.
     pub run: u32,
     pub stages: Vec<StageSeen>,
@@ -69,8 +75,9 @@ pub struct JobSeen {
 pub struct Recorder {
     workflows: Api<DynamicObject>,
     all_jobs: Api<Job>,
-    recording: watch::Receiver<Recording>,
-    tasks: [JoinHandle<()>; 2],
+    runs: Api<ConfigMap>,
+    recording: Arc<watch::Sender<Recording>>,
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// How far a watch may be behind before something is wrong with it.
@@ -85,29 +92,24 @@ impl Drop for Recorder {
 }
 
 impl Recorder {
-    /// Starts both watches and answers once nothing can be missed any more.
+    /// Starts the watches and answers once nothing can be missed any more.
     pub async fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
-        let (recording, seen) = watch::channel(Recording::default());
-        let recording = Arc::new(recording);
+        let recording = Arc::new(watch::Sender::new(Recording::default()));
         let resource = ApiResource::erase::<Workflow>(&());
         let workflows: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
         let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-        let (workflows_ready, ready) = tokio::sync::oneshot::channel();
-        let first = tokio::spawn(follow(
-            workflows.clone(),
-            recording.clone(),
-            workflows_ready,
-            Recording::add_workflow,
-        ));
-        ready.await.context("the watch over Workflows did not begin")?;
-        let (jobs_ready, ready) = tokio::sync::oneshot::channel();
-        let second = tokio::spawn(follow(jobs.clone(), recording, jobs_ready, Recording::add_job));
-        ready.await.context("the watch over Jobs did not begin")?;
+        let runs: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let tasks = [
+            begin(&workflows, &recording, Recording::add_workflow).await?,
+            begin(&jobs, &recording, Recording::add_job).await?,
+            begin(&runs, &recording, Recording::add_run).await?,
+        ];
         Ok(Self {
             workflows,
             all_jobs: jobs,
-            recording: seen,
-            tasks: [first, second],
+            runs,
+            recording,
+            tasks,
         })
     }
 
@@ -115,18 +117,40 @@ impl Recorder {
     pub async fn recording(&self) -> anyhow::Result<Recording> {
         let workflows = self.workflows.list(&ListParams::default()).await?;
         let jobs = self.all_jobs.list(&ListParams::default()).await?;
-        let mut recording = self.recording.clone();
-        let complete = recording.wait_for(|seen| seen.holds(&workflows.items, &jobs.items));
+        let runs = self.runs.list(&ListParams::default()).await?;
+        let mut recording = self.recording.subscribe();
+        let complete = recording.wait_for(|seen| seen.holds(&workflows.items, &jobs.items, &runs.items));
         let seen = tokio::time::timeout(LAG, complete)
             .await
             .context("the watches are more than 10 s behind the API server")??;
         Ok(seen.clone())
     }
 
+    /// From here on a watch may have to begin anew.
+    pub fn expect_gaps(&self) {
+        self.recording
+            .send_modify(|recording| recording.gaps_are_expected = true);
+    }
+
     /// What the watches have brought so far.
     pub fn seen(&self) -> Recording {
         self.recording.borrow().clone()
     }
+}
+
+/// Follows objects of one kind, once nothing can be missed any more.
+async fn begin<K>(
+    api: &Api<K>,
+    recording: &Arc<watch::Sender<Recording>>,
+    add: fn(&mut Recording, &K),
+) -> anyhow::Result<JoinHandle<()>>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let (ready, begun) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(follow(api.clone(), recording.clone(), ready, add));
+    begun.await.context("a watch did not begin")?;
+    Ok(task)
 }
 
 async fn follow<K>(
@@ -156,8 +180,8 @@ async fn follow<K>(
 }
 
 impl Recording {
-    /// Whether these versions of Workflows, or later ones, and these Jobs were seen.
-    fn holds(&self, workflows: &[DynamicObject], jobs: &[Job]) -> bool {
+    /// Whether these versions of Workflows, or later ones, these Jobs and these runs were seen.
+    fn holds(&self, workflows: &[DynamicObject], jobs: &[Job], runs: &[ConfigMap]) -> bool {
         let has_version = |workflow: &DynamicObject| {
             let (uid, wanted) = (workflow.uid(), revision(workflow.resource_version()));
             let mut versions = self.versions.iter();
@@ -167,7 +191,8 @@ impl Recording {
             let ours = job.labels().contains_key(label::WORKFLOW_UID);
             !ours || self.jobs.iter().any(|seen| Some(&seen.uid) == job.uid().as_ref())
         };
-        workflows.iter().all(has_version) && jobs.iter().all(has_job)
+        let has_run = |map: &ConfigMap| pinned(map).is_none_or(|(uid, _)| self.runs.contains_key(&uid));
+        workflows.iter().all(has_version) && jobs.iter().all(has_job) && runs.iter().all(has_run)
     }
 
     fn add_workflow(&mut self, workflow: &DynamicObject) {
@@ -178,7 +203,6 @@ impl Recording {
             name: workflow.name_any(),
             revision: revision(workflow.resource_version()),
             phase: field(&status, "phase").unwrap_or_default(),
-            template: field(&status, "template").unwrap_or_default(),
             run: field(&status, "run").unwrap_or_default(),
             stages: stages.into_iter().flatten().map(stage).collect(),
             status,
@@ -204,10 +228,23 @@ impl Recording {
         });
     }
 
+    fn add_run(&mut self, map: &ConfigMap) {
+        if let Some((uid, run)) = pinned(map) {
+            self.runs.entry(uid).or_insert(run);
+        }
+    }
+
     /// Jobs of one Workflow, by its UID.
     pub fn jobs_of(&self, uid: &str) -> Vec<&JobSeen> {
         self.jobs.iter().filter(|job| job.workflow_uid == uid).collect()
     }
+}
+
+/// What a ConfigMap says that a Workflow runs, with the Workflow's UID, if it is one of those.
+fn pinned(map: &ConfigMap) -> Option<(String, Run)> {
+    let uid = map.labels().get(label::WORKFLOW_UID)?;
+    let run = map.data.as_ref()?.get(RUN_ENTRY)?;
+    Some((uid.clone(), serde_json::from_str(run).ok()?))
 }
 
 fn stage(value: &Value) -> StageSeen {

@@ -115,6 +115,12 @@ impl World {
         self.recorder.seen()
     }
 
+    /// The scenario makes the API server forget versions, so that watches begin anew and what happens between two versions may stay unseen.
+    /// Whoever does not say so fails when that happens.
+    pub fn expect_gaps(&self) {
+        self.recorder.expect_gaps();
+    }
+
     /// Objects of one kind in the namespace.
     pub fn api<K>(&self) -> Api<K>
     where

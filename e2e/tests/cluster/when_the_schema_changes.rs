@@ -33,6 +33,7 @@ async fn set_priority_schema(world: &World, schema: &Value) -> anyhow::Result<Va
 #[test]
 fn a_workflow_that_cannot_be_decoded_stops_no_other_at_start_up_neither() -> anyhow::Result<()> {
     scenario(Isolation::Alone, Duration::from_secs(400), async |world| {
+        world.expect_gaps();
         let before = set_priority_schema(world, &json!({"type": "string"})).await?;
         let created = create_undecodable(world).await;
         set_priority_schema(world, &before).await?;
