@@ -1,6 +1,7 @@
 //! A namespace of a scenario's own.
 
 use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -30,6 +31,7 @@ pub struct World {
     pub namespace: String,
     pub release: Release,
     pub isolation: Isolation,
+    others: Mutex<Vec<String>>,
     recorder: Recorder,
 }
 
@@ -38,17 +40,7 @@ impl World {
     pub(super) async fn begin(isolation: Isolation) -> anyhow::Result<Self> {
         let client = crate::client::connect().await?;
         let release = Release::find(&client).await?;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let wanted: Namespace = serde_json::from_value(json!({
-            "metadata": {
-                "generateName": format!("e2e-{}-", scenario_name()),
-                "labels": {"stagecraft.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
-            },
-        }))?;
-        let namespace = namespaces
-            .create(&PostParams::default(), &wanted)
-            .await?
-            .name_any();
+        let namespace = make_namespace(&client).await?;
         println!("namespace {namespace}");
         let recorder = Recorder::start(&client, &namespace).await?;
         Ok(Self {
@@ -56,11 +48,20 @@ impl World {
             namespace,
             release,
             isolation,
+            others: Mutex::default(),
             recorder,
         })
     }
 
-    /// Deletes the namespace, and does not wait until it is gone.
+    /// Another namespace, which nobody records. It goes when the scenario ends.
+    pub async fn another_namespace(&self) -> anyhow::Result<String> {
+        let namespace = make_namespace(&self.client).await?;
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.push(namespace.clone());
+        Ok(namespace)
+    }
+
+    /// Deletes the namespaces, and does not wait until they are gone.
     pub(super) async fn end(self) {
         if let Err(error) = self.release_pods().await {
             println!("Pods may still be held: {error:#}");
@@ -70,13 +71,13 @@ impl World {
             return;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        match namespaces
-            .delete(&self.namespace, &DeleteParams::background())
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(error) => println!("namespace {} was not deleted: {error}", self.namespace),
+        let others = self.others.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for namespace in others.iter().chain([&self.namespace]) {
+            match namespaces.delete(namespace, &DeleteParams::background()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => println!("namespace {namespace} was not deleted: {error}"),
+            }
         }
     }
 
@@ -129,6 +130,20 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// Creates an object in another namespace from its JSON.
+    pub async fn create_in<K>(&self, namespace: &str, object: Value) -> anyhow::Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(object)?;
+        let api = Api::namespaced(self.client.clone(), namespace);
+        Ok(api.create(&PostParams::default(), &object).await?)
+    }
+
     /// Creates an object from its JSON.
     pub async fn create<K>(&self, object: Value) -> anyhow::Result<K>
     where
@@ -138,8 +153,7 @@ impl World {
             + Serialize
             + DeserializeOwned,
     {
-        let object: K = serde_json::from_value(object)?;
-        Ok(self.api().create(&PostParams::default(), &object).await?)
+        self.create_in(&self.namespace, object).await
     }
 
     /// Has a Workflow refused by the API server, and answers why. It need not fit the type.
@@ -252,6 +266,18 @@ impl World {
         .await?;
         Ok(())
     }
+}
+
+async fn make_namespace(client: &Client) -> anyhow::Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let wanted: Namespace = serde_json::from_value(json!({
+        "metadata": {
+            "generateName": format!("e2e-{}-", scenario_name()),
+            "labels": {"stagecraft.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }))?;
+    let made = namespaces.create(&PostParams::default(), &wanted).await?;
+    Ok(made.name_any())
 }
 
 /// Whether the container of the agent runs.

@@ -42,7 +42,7 @@ fn a_workflow_without_requirements_fails_at_once_and_makes_no_job() -> anyhow::R
 }
 
 /// The message of the condition Accepted, once it is False.
-async fn refused(world: &World, name: &str) -> anyhow::Result<String> {
+pub async fn refused(world: &World, name: &str) -> anyhow::Result<String> {
     let not_accepted = |status: &WorkflowStatus| problems(status).is_some();
     let workflow = world.until(name, SOON, "is not accepted", not_accepted).await?;
     Ok(workflow.status.as_ref().and_then(problems).unwrap_or_default())
@@ -56,7 +56,7 @@ fn problems(status: &WorkflowStatus) -> Option<String> {
     (accepted.status == "False" && accepted.reason == "Invalid").then(|| accepted.message.clone())
 }
 
-fn assert_names(text: &str, parts: &[&str]) {
+pub fn assert_names(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
@@ -278,65 +278,6 @@ fn a_spec_that_is_too_large_is_not_accepted_and_says_by_how_much() -> anyhow::Re
         let message = refused(world, "large").await?;
         let bound = format!("a spec holds at most {} bytes", limit::SPEC_BYTES);
         assert_names(&message, &["spec", &bound]);
-        Ok(())
-    })
-}
-
-#[test]
-fn a_template_is_looked_for_at_home_before_it_is_looked_for_in_the_release() -> anyhow::Result<()> {
-    scenario(Isolation::Shared, LIMIT, async |world| {
-        let named = |name: &str| {
-            json!({
-                "metadata": {"name": name},
-                "spec": {"templateRef": {"name": "echo"}, "project": {"requirements": ["say what was asked"]}},
-            })
-        };
-        world.create::<Workflow>(named("abroad")).await?;
-        let status = world.completed("abroad", LIMIT).await?;
-        assert_eq!(status.stages.len(), 6, "the release's has five stages");
-        let own =
-            json!({"metadata": {"name": "echo"}, "spec": {"stages": [{"name": "only", "agent": "echo"}]}});
-        world.create::<WorkflowTemplate>(own).await?;
-        // Both come by watches of their own: the first Workflow that the template is seen for tells.
-        let seen = |status: &WorkflowStatus| status.run_ref.is_some();
-        for number in 0.. {
-            let name = format!("home-{number}");
-            world.create::<Workflow>(named(&name)).await?;
-            let accepted = world.until(&name, SOON, "is accepted", seen).await?;
-            let stages = accepted.status.map_or(0, |status| status.stages.len());
-            if stages == 2 {
-                break;
-            }
-            ensure!(number < 20, "its own template is not found");
-        }
-        Ok(())
-    })
-}
-
-#[test]
-fn a_workflow_that_runs_keeps_the_template_that_it_began_with() -> anyhow::Result<()> {
-    scenario(Isolation::Shared, LIMIT, async |world| {
-        let template = |version: &str| {
-            json!({"metadata": {"name": "edited"}, "spec": {"stages": [
-                {"name": "first", "agent": "echo", "payload": {"sleepMillis": 2000}},
-                {"name": "second", "agent": "echo", "payload": {"outputs": {"version": version}}},
-            ]}})
-        };
-        world.create::<WorkflowTemplate>(template("one")).await?;
-        let workflow = json!({
-            "metadata": {"name": "steady"},
-            "spec": {"templateRef": {"name": "edited"}, "project": {"requirements": ["stay"]}},
-        });
-        world.create::<Workflow>(workflow).await?;
-        world.running_pod("steady", "first", 1, LIMIT).await?;
-        let change = Patch::Merge(json!({"spec": template("two").get("spec")}));
-        let templates = world.api::<WorkflowTemplate>();
-        templates
-            .patch("edited", &PatchParams::default(), &change)
-            .await?;
-        let status = world.completed("steady", LIMIT).await?;
-        let second = stagecraft_e2e::scenario::world::stage(&status, "second")?;
-        assert_eq!(second.outputs.get("version"), Some(&json!("one")));
         Ok(())
     })
 }

@@ -25,6 +25,7 @@ mod metrics;
 mod models;
 mod owner;
 mod pinned;
+mod references;
 mod repairs;
 mod time_limits;
 mod tokens;
