@@ -1,13 +1,16 @@
-//! A limit on running stages for the whole installation, set on the operator for a while.
+//! Limits on running stages, for the whole installation and for each namespace, set on the operator for a while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
+use kube::api::Api;
+use kube::runtime::watcher;
 use serde_json::json;
 use stagecraft_api::status::StagePhase;
 use stagecraft_api::{Workflow, WorkflowStatus, WorkflowTemplate};
 use stagecraft_e2e::scenario::recorder::Recording;
+use stagecraft_e2e::scenario::waiting::until;
 use stagecraft_e2e::scenario::world::stage;
 use stagecraft_e2e::scenario::{Isolation, World, kubectl, samples, scenario};
 
@@ -18,7 +21,7 @@ const WORKFLOWS: usize = 8;
 #[test]
 fn no_more_stages_run_at_once_than_the_limit_and_those_that_wait_say_so() -> anyhow::Result<()> {
     scenario(Isolation::Alone, LIMIT, async |world| {
-        let set = async |limit: usize| set_limit(world, limit).await;
+        let set = async |limit: usize| set_limit(world, "STAGECRAFT_MAX_RUNNING_STAGES", limit).await;
         set(STAGES).await?;
         let outcome = async {
             for number in 0..WORKFLOWS {
@@ -54,10 +57,10 @@ fn no_more_stages_run_at_once_than_the_limit_and_those_that_wait_say_so() -> any
     })
 }
 
-async fn set_limit(world: &World, limit: usize) -> anyhow::Result<()> {
+async fn set_limit(world: &World, variable: &str, limit: usize) -> anyhow::Result<()> {
     let operator = format!("deployment/{}", world.release.operator.name);
     let namespace = world.release.namespace.as_str();
-    let variable = format!("STAGECRAFT_MAX_RUNNING_STAGES={limit}");
+    let variable = format!("{variable}={limit}");
     kubectl::output("kubectl", &["-n", namespace, "set", "env", &operator, &variable]).await?;
     kubectl::output(
         "kubectl",
@@ -111,4 +114,66 @@ fn most_at_once(recording: &Recording) -> usize {
         most = most.max(running.values().sum());
     }
     most
+}
+
+#[test]
+fn a_limit_for_each_namespace_holds_back_nobody_else() -> anyhow::Result<()> {
+    scenario(Isolation::Alone, LIMIT, async |world| {
+        let set =
+            async |limit: usize| set_limit(world, "STAGECRAFT_MAX_RUNNING_STAGES_PER_NAMESPACE", limit).await;
+        set(1).await?;
+        let outcome = side_by_side_in_two_namespaces(world).await;
+        set(0).await?;
+        outcome
+    })
+}
+
+/// Three Workflows here go one by one, while one works elsewhere all the time.
+async fn side_by_side_in_two_namespaces(world: &World) -> anyhow::Result<()> {
+    let there = world.another_namespace().await?;
+    let works = |name: &str, millis: u32| samples::single(name, json!({"payload": {"sleepMillis": millis}}));
+    world
+        .create_in::<WorkflowTemplate>(&there, samples::single_stage())
+        .await?;
+    world.create::<WorkflowTemplate>(samples::single_stage()).await?;
+    world
+        .create_in::<Workflow>(&there, works("there", 300_000))
+        .await?;
+    let elsewhere: Api<Workflow> = Api::namespaced(world.client.clone(), &there);
+    let is_running = |workflow: &Workflow| {
+        let mut stages = workflow.status.iter().flat_map(|status| &status.stages);
+        stages.any(|stage| stage.phase == StagePhase::Running)
+    };
+    let config = watcher::Config::default();
+    until(
+        elsewhere.clone(),
+        config,
+        LIMIT,
+        "it works there",
+        |found: &[Workflow]| found.iter().any(is_running),
+    )
+    .await?;
+
+    let names = ["one", "two", "three"];
+    for name in names {
+        world.create::<Workflow>(works(name, 3_000)).await?;
+    }
+    for name in names {
+        world.completed(name, LIMIT).await?;
+    }
+    ensure!(
+        is_running(&elsewhere.get("there").await?),
+        "what works elsewhere did not work all the time"
+    );
+    let recording = world.recording().await?;
+    assert_eq!(most_at_once(&recording), 1);
+    let mut messages = recording
+        .versions
+        .iter()
+        .filter_map(|version| version.status.get("message")?.as_str());
+    ensure!(
+        messages.any(|message| message.contains("operator.maxRunningStagesPerNamespace")),
+        "no Workflow said that the limit held it back"
+    );
+    Ok(())
 }
