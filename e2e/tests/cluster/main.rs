@@ -20,6 +20,7 @@ mod foreign_images;
 mod graphs;
 mod history;
 mod kills;
+mod largest;
 mod log_lines;
 mod metrics;
 mod models;
