@@ -4,6 +4,7 @@ mod graph;
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use stagecraft_api::status::StagePhase;
 
 use super::recorder::{JobSeen, Recording, StageSeen, Version};
@@ -98,10 +99,10 @@ fn place(stage: &StageSeen) -> (u32, u32, u32, u8) {
     (stage.run, stage.round, stage.attempt, phase)
 }
 
-/// I3, I7: a Workflow that ended is not written any more, but by a new run.
+/// I3, I7: a Workflow that ended is not written any more, but by a new run, or to say that an edit was seen.
 fn nothing_after_the_end(before: &Version, after: &Version, broken: &mut Vec<String>) {
     let ended = before.phase.is_terminal();
-    if ended && before.status != after.status && after.run != before.run + 1 {
+    if ended && apart_from_edits(before) != apart_from_edits(after) && after.run != before.run + 1 {
         broken.push(format!(
             "I3: {} had ended and its status changed at revision {}",
             after.name, after.revision
@@ -109,14 +110,25 @@ fn nothing_after_the_end(before: &Version, after: &Version, broken: &mut Vec<Str
     }
 }
 
+/// The status without the generation of the spec that it speaks of.
+fn apart_from_edits(version: &Version) -> Value {
+    let mut status = version.status.clone();
+    let generation = "observedGeneration";
+    if let Some(status) = status.as_object_mut() {
+        status.remove(generation);
+    }
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        if let Some(condition) = condition.as_object_mut() {
+            condition.remove(generation);
+        }
+    }
+    status
+}
+
 /// The stored status said that this attempt runs before its Job was made.
 fn licensed(job: &JobSeen, recording: &Recording, broken: &mut Vec<String>) {
-    let license = versions_before(job, recording).any(|version| {
-        version.stages.iter().any(|stage| {
-            stage.name == job.stage && stage.attempt == job.attempt && stage.phase == StagePhase::Running
-        })
-    });
-    if !license {
+    if license(job, recording).is_none() {
         broken.push(format!(
             "I1: Job {} was created before the status licensed it",
             job.name
@@ -124,11 +136,17 @@ fn licensed(job: &JobSeen, recording: &Recording, broken: &mut Vec<String>) {
     }
 }
 
-fn versions_before<'a>(job: &'a JobSeen, recording: &'a Recording) -> impl Iterator<Item = &'a Version> {
+/// The first version that lets an attempt run, of those before its Job. The Job may come much later, when what asked for it was slow.
+fn license<'a>(job: &JobSeen, recording: &'a Recording) -> Option<&'a Version> {
     recording
         .versions
         .iter()
         .filter(|version| version.uid == job.workflow_uid && version.revision < job.revision)
+        .find(|version| {
+            version.stages.iter().any(|stage| {
+                stage.name == job.stage && stage.attempt == job.attempt && stage.phase == StagePhase::Running
+            })
+        })
 }
 
 #[cfg(test)]

@@ -306,3 +306,13 @@ fn a_gap_is_noticed_unless_the_scenario_makes_it() {
     recording.gaps_are_expected = true;
     assert_eq!(violations(&recording), Vec::<String>::new());
 }
+
+#[test]
+fn an_edit_that_is_seen_after_the_end_breaks_no_promise() {
+    let mut recording = good();
+    let mut edited = recording.versions[4].clone();
+    edited.revision = 10;
+    edited.status["observedGeneration"] = json!(2);
+    recording.versions.push(edited);
+    assert_eq!(violations(&recording), Vec::<String>::new());
+}

@@ -8,9 +8,9 @@ use stagecraft_api::run::{Run, RunStage};
 use stagecraft_api::status::StagePhase;
 
 use super::super::recorder::{JobSeen, Recording, StageSeen, Version};
-use super::versions_before;
+use super::license;
 
-/// I5: what the stage needs is over when its Job is created, and one of `finally` follows upon all others.
+/// I5: what the stage needs is over when the status lets its Job be created, and one of `finally` follows upon all others.
 pub(super) fn in_turn(job: &JobSeen, recording: &Recording, broken: &mut Vec<String>) {
     let Some(run) = recording.runs.get(&job.workflow_uid) else {
         broken.push(format!("I5: Job {} was created and no run is pinned", job.name));
@@ -20,7 +20,7 @@ pub(super) fn in_turn(job: &JobSeen, recording: &Recording, broken: &mut Vec<Str
         broken.push(format!("I5: Job {} is of no stage of the run", job.name));
         return;
     };
-    let Some(version) = versions_before(job, recording).last() else {
+    let Some(version) = license(job, recording) else {
         return;
     };
     let open = open(stage, run, version);
