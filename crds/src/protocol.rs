@@ -222,7 +222,8 @@ pub mod result_entry {
 /// attempt key, envelope, group.
 pub const ADD_TASK: &str = r"
 local known = redis.call('HGET', KEYS[2], ARGV[2])
-if known and #redis.call('XRANGE', KEYS[1], known, known) > 0 then
+local found = known and redis.pcall('XRANGE', KEYS[1], known, known)
+if found and not found.err and #found > 0 then
   return known
 end
 redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[4], '0', 'MKSTREAM')
@@ -241,5 +242,9 @@ if not known then
 end
 redis.pcall('XACK', KEYS[1], ARGV[2], known)
 redis.call('HDEL', KEYS[2], ARGV[1])
-return redis.call('XDEL', KEYS[1], known)
+local gone = redis.pcall('XDEL', KEYS[1], known)
+if type(gone) == 'number' then
+  return gone
+end
+return 0
 ";

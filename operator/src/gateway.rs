@@ -18,6 +18,8 @@ pub enum GatewayError {
     Certificate(#[source] reqwest::Error),
     #[error("the gateway does not answer")]
     Request(#[from] reqwest::Error),
+    #[error("the gateway has nothing under {0:?}")]
+    Path(String),
     #[error("the gateway answered with status {0}")]
     Status(reqwest::StatusCode),
 }
@@ -69,10 +71,14 @@ impl HttpGateway {
         Ok(Self { settings, http })
     }
 
-    fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        self.http
-            .get(format!("{}{path}", self.settings.url))
-            .bearer_auth(self.token())
+    fn get(&self, path: &[&str]) -> Result<reqwest::RequestBuilder, GatewayError> {
+        Ok(self.http.get(self.url(path)?).bearer_auth(self.token()))
+    }
+
+    /// Where something of the operator's is. Whatever a segment holds, it leads to nothing else.
+    fn url(&self, path: &[&str]) -> Result<reqwest::Url, GatewayError> {
+        let base = &self.settings.url;
+        operator_url(base, path).ok_or_else(|| GatewayError::Path(path.join("/")))
     }
 
     /// The kubelet rotates the token, so it is read at each use. Without one the gateway refuses and says so.
@@ -89,9 +95,10 @@ impl Gateway for HttpGateway {
             stage,
             attempt,
         } = key;
-        let path = format!("/v1/operator/results/{workflow_uid}/{stage}/{attempt}");
+        let attempt = attempt.to_string();
         Box::pin(async move {
-            let response = self.get(&path).send().await?;
+            let path = ["results", workflow_uid, stage, &attempt];
+            let response = self.get(&path)?.send().await?;
             match response.status() {
                 reqwest::StatusCode::NOT_FOUND => Ok(None),
                 status if status.is_success() => Ok(Some(response.json().await?)),
@@ -102,7 +109,7 @@ impl Gateway for HttpGateway {
 
     fn usage<'a>(&'a self, uid: &'a str) -> Answer<'a, Vec<ModelUsage>> {
         Box::pin(async move {
-            let response = self.get(&format!("/v1/operator/usage/{uid}")).send().await?;
+            let response = self.get(&["usage", uid])?.send().await?;
             match response.status() {
                 status if status.is_success() => Ok(response.json::<UsageReply>().await?.by),
                 status => Err(GatewayError::Status(status)),
@@ -113,7 +120,7 @@ impl Gateway for HttpGateway {
     fn provider<'a>(&'a self, namespace: &'a str, name: &'a str) -> Answer<'a, ProviderReport> {
         Box::pin(async move {
             // Longer than the gateway waits for the provider.
-            let request = self.get(&format!("/v1/operator/providers/{namespace}/{name}"));
+            let request = self.get(&["providers", namespace, name])?;
             let response = request.timeout(Duration::from_secs(15)).send().await?;
             match response.status() {
                 status if status.is_success() => Ok(response.json().await?),
@@ -124,7 +131,7 @@ impl Gateway for HttpGateway {
 
     fn stored_workflows(&self) -> Answer<'_, Vec<String>> {
         Box::pin(async move {
-            let response = self.get("/v1/operator/workflows").send().await?;
+            let response = self.get(&["workflows"])?.send().await?;
             match response.status() {
                 status if status.is_success() => Ok(response.json::<StoredWorkflows>().await?.uids),
                 status => Err(GatewayError::Status(status)),
@@ -133,8 +140,8 @@ impl Gateway for HttpGateway {
     }
 
     fn purge<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
-        let url = format!("{}/v1/operator/workflows/{uid}", self.settings.url);
         Box::pin(async move {
+            let url = self.url(&["workflows", uid])?;
             let response = self.http.delete(url).bearer_auth(self.token()).send().await?;
             match response.status() {
                 status if status.is_success() => Ok(()),
@@ -142,6 +149,21 @@ impl Gateway for HttpGateway {
             }
         })
     }
+}
+
+/// The address of something of the operator's. None where the base is no URL, or a segment can be none: UIDs come from Redis, too.
+pub fn operator_url(base: &str, path: &[&str]) -> Option<reqwest::Url> {
+    let is_segment = |text: &&str| !matches!(*text, "" | "." | "..") && !text.chars().any(char::is_control);
+    if !path.iter().all(is_segment) {
+        return None;
+    }
+    let mut url = reqwest::Url::parse(base).ok()?;
+    url.path_segments_mut()
+        .ok()?
+        .pop_if_empty()
+        .extend(["v1", "operator"])
+        .extend(path);
+    Some(url)
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, GatewayError> {

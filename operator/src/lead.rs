@@ -27,7 +27,8 @@ use crate::permissions::ModelKeys;
 use crate::providers::look_after;
 use crate::queue::{Depth, Queue};
 use crate::redis_link::RedisLink;
-use crate::results::{self, Results};
+use crate::result_stream;
+use crate::results::Results;
 use crate::runs::Runs;
 use crate::watch::{watch_catalog, watch_children, watch_deletions};
 use crate::{install, sweep};
@@ -128,7 +129,12 @@ pub async fn lead(
         clock,
         metrics,
     });
-    tasks.spawn(results::listen(results, redis, release.identity, wake.clone()));
+    tasks.spawn(result_stream::listen(
+        results,
+        redis,
+        release.identity,
+        wake.clone(),
+    ));
     tasks.spawn(look_after(context.clone(), wake));
     tasks.spawn(sweep::sweep(context.clone()));
     tasks.spawn(watch_deletions(client, context.clone()));

@@ -23,6 +23,7 @@ pub mod providers;
 pub mod queue;
 pub mod redis_link;
 pub mod refusals;
+pub mod result_stream;
 pub mod results;
 pub mod run;
 pub mod runs;

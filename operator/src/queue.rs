@@ -1,15 +1,16 @@
 //! The live queues in Redis. All of it may vanish at any moment: nothing here is ever the truth.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::streams::StreamRangeReply;
-use redis::{AsyncCommands as _, Script};
+use redis::{AsyncCommands as _, RedisError, RedisResult, Script};
 use stagecraft_api::envelope::TaskEnvelope;
-use stagecraft_api::{AttemptKey, Moment, name, protocol};
+use stagecraft_api::name::{self, REDIS_PREFIX};
+use stagecraft_api::{AttemptKey, Moment, protocol};
 
-use crate::redis_link::{RedisLink, TIMEOUT};
+use crate::redis_link::{Connection, RedisLink, TIMEOUT, is_foreign};
 
 /// Keys that Redis looks at for one part of a scan.
 const SCANNED_AT_ONCE: u32 = 1000;
@@ -20,7 +21,11 @@ pub enum QueueError {
     #[error("Redis did not answer in time")]
     Timeout,
     #[error("Redis refused")]
-    Redis(#[from] redis::RedisError),
+    Redis(#[source] RedisError),
+    #[error(
+        "under a key of Stagecraft's ({REDIS_PREFIX}*), Redis holds a value of another kind than Stagecraft keeps there: delete that key"
+    )]
+    Foreign(#[source] RedisError),
     #[error("the task could not be encoded")]
     Encode(#[from] serde_json::Error),
 }
@@ -66,57 +71,23 @@ impl Queue {
 
     /// Takes a task out, and its announced results.
     pub async fn remove(&self, agent: &str, key: &AttemptKey, results: &[String]) -> Result<(), QueueError> {
-        let script = Script::new(protocol::REMOVE_TASK);
-        let mut invocation = script.prepare_invoke();
-        invocation
-            .key(name::tasks(agent))
-            .key(name::task_ids(agent))
-            .arg(key.to_string())
-            .arg(name::WORKERS);
-        let mut acknowledge = redis::pipe();
-        acknowledge.atomic();
-        if !results.is_empty() {
-            acknowledge
-                .xack(name::results(), name::OPERATOR, results)
-                .ignore();
-            acknowledge.xdel(name::results(), results).ignore();
-        }
         let mut connection = self.redis.shared();
         self.bounded(async {
-            if !results.is_empty() {
-                acknowledge.query_async::<()>(&mut connection).await?;
-            }
-            invocation.invoke_async::<i64>(&mut connection).await
+            acknowledge(&mut connection, results).await?;
+            remove_task(&mut connection, agent, key).await
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     /// Deletes everything that belongs to one Workflow, and these entries of the result stream.
     pub async fn purge(&self, workflow_uid: &str, results: &[String]) -> Result<(), QueueError> {
         let mut connection = self.redis.shared();
-        let prefix = format!("{workflow_uid}/");
         self.bounded(async {
             let _: () = connection.del(name::events(workflow_uid)).await?;
-            if !results.is_empty() {
-                let mut acknowledge = redis::pipe();
-                acknowledge.atomic();
-                acknowledge
-                    .xack(name::results(), name::OPERATOR, results)
-                    .ignore();
-                acknowledge.xdel(name::results(), results).ignore();
-                let _: () = acknowledge.query_async(&mut connection).await?;
-            }
-            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
-            for agent in agents {
-                let ids: Vec<(String, String)> = connection.hgetall(name::task_ids(&agent)).await?;
-                for (key, id) in ids.into_iter().filter(|(key, _)| key.starts_with(&prefix)) {
-                    let mut pipe = redis::pipe();
-                    pipe.atomic();
-                    pipe.xack(name::tasks(&agent), name::WORKERS, &[&id]).ignore();
-                    pipe.xdel(name::tasks(&agent), &[&id]).ignore();
-                    pipe.hdel(name::task_ids(&agent), key).ignore();
-                    let _: () = pipe.query_async(&mut connection).await?;
+            acknowledge(&mut connection, results).await?;
+            for (agent, tasks) in tasks(&mut connection).await? {
+                for key in tasks.keys.iter().filter(|key| key.workflow_uid == workflow_uid) {
+                    unless_foreign(remove_task(&mut connection, &agent, key).await)?;
                 }
             }
             Ok(())
@@ -124,19 +95,16 @@ impl Queue {
         .await
     }
 
-    /// Every task in the streams: agent and attempt key as text.
-    pub async fn tasks(&self) -> Result<Vec<(String, String)>, QueueError> {
+    /// Every task in the streams, by agent.
+    pub async fn tasks(&self) -> Result<BTreeMap<String, Tasks>, QueueError> {
         let mut connection = self.redis.shared();
-        self.bounded(async {
-            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
-            let mut tasks = Vec::new();
-            for agent in agents {
-                let keys: Vec<String> = connection.hkeys(name::task_ids(&agent)).await?;
-                tasks.extend(keys.into_iter().map(|key| (agent.clone(), key)));
-            }
-            Ok(tasks)
-        })
-        .await
+        self.bounded(tasks(&mut connection)).await
+    }
+
+    /// Takes out of the ids of an agent's tasks what is none.
+    pub async fn drop_junk(&self, agent: &str, fields: &[Vec<u8>]) -> Result<(), QueueError> {
+        let mut connection = self.redis.shared();
+        self.bounded(connection.hdel(name::task_ids(agent), fields)).await
     }
 
     /// UIDs of the Workflows that have events. A runner whose Workflow is deleted may have added some after [`Queue::purge`].
@@ -150,9 +118,13 @@ impl Queue {
                 let mut scan = redis::cmd("SCAN");
                 scan.arg(cursor).arg("MATCH").arg(name::events("*"));
                 scan.arg("COUNT").arg(SCANNED_AT_ONCE);
-                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-                let found = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
-                uids.extend(found.map(str::to_owned));
+                let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
+                let found = keys.iter().filter_map(|key| key.strip_prefix(prefix.as_bytes()));
+                uids.extend(
+                    found
+                        .filter_map(|uid| str::from_utf8(uid).ok())
+                        .map(str::to_owned),
+                );
                 if next == 0 {
                     return Ok(uids);
                 }
@@ -166,30 +138,98 @@ impl Queue {
     pub async fn depths(&self) -> Result<(Vec<Depth>, i64), QueueError> {
         let mut connection = self.redis.shared();
         self.bounded(async {
-            let agents: Vec<String> = connection.smembers(name::task_agents()).await?;
-            let mut depths = Vec::with_capacity(agents.len());
-            for agent in agents {
-                let tasks: i64 = connection.xlen(name::tasks(&agent)).await?;
-                let first: StreamRangeReply =
-                    connection.xrange_count(name::tasks(&agent), "-", "+", 1).await?;
-                let oldest = first.ids.first().and_then(|entry| added_at(&entry.id));
-                depths.push(Depth { agent, tasks, oldest });
+            let mut depths = Vec::new();
+            for agent in agents(&mut connection).await? {
+                depths.extend(unless_foreign(depth(&mut connection, agent).await)?);
             }
-            let results: i64 = connection.xlen(name::results()).await?;
-            Ok((depths, results))
+            let results = unless_foreign(connection.xlen(name::results()).await)?;
+            Ok((depths, results.unwrap_or(0)))
         })
         .await
     }
 
     /// Redis is never waited for long on the way of a Workflow.
-    async fn bounded<T>(&self, work: impl Future<Output = redis::RedisResult<T>>) -> Result<T, QueueError> {
+    async fn bounded<T>(&self, work: impl Future<Output = RedisResult<T>>) -> Result<T, QueueError> {
         let outcome = match tokio::time::timeout(TIMEOUT * 4, work).await {
+            Ok(Err(error)) if is_foreign(&error) => Err(QueueError::Foreign(error)),
             Ok(outcome) => outcome.map_err(QueueError::Redis),
             Err(_) => Err(QueueError::Timeout),
         };
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         outcome
     }
+}
+
+/// What is noted of the tasks of one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    pub keys: Vec<AttemptKey>,
+    /// What is no attempt.
+    pub junk: Vec<Vec<u8>>,
+}
+
+/// The answer; none where a key holds somebody else's value, which must keep nobody from the other keys.
+fn unless_foreign<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+    match answer {
+        Err(error) if is_foreign(&error) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+async fn agents(connection: &mut Connection) -> RedisResult<Vec<String>> {
+    let agents: Vec<Vec<u8>> = connection.smembers(name::task_agents()).await?;
+    Ok(agents
+        .into_iter()
+        .filter_map(|agent| String::from_utf8(agent).ok())
+        .collect())
+}
+
+async fn tasks(connection: &mut Connection) -> RedisResult<BTreeMap<String, Tasks>> {
+    let mut all = BTreeMap::new();
+    for agent in agents(connection).await? {
+        let fields: RedisResult<Vec<Vec<u8>>> = connection.hkeys(name::task_ids(&agent)).await;
+        let mut tasks = Tasks::default();
+        for field in unless_foreign(fields)?.unwrap_or_default() {
+            match str::from_utf8(&field).ok().and_then(AttemptKey::parse) {
+                Some(key) => tasks.keys.push(key),
+                None => tasks.junk.push(field),
+            }
+        }
+        all.insert(agent, tasks);
+    }
+    Ok(all)
+}
+
+async fn remove_task(connection: &mut Connection, agent: &str, key: &AttemptKey) -> RedisResult<()> {
+    let script = Script::new(protocol::REMOVE_TASK);
+    let mut invocation = script.prepare_invoke();
+    invocation
+        .key(name::tasks(agent))
+        .key(name::task_ids(agent))
+        .arg(key.to_string())
+        .arg(name::WORKERS);
+    invocation.invoke_async::<i64>(connection).await.map(drop)
+}
+
+/// Takes these entries out of the result stream.
+async fn acknowledge(connection: &mut Connection, results: &[String]) -> RedisResult<()> {
+    if results.is_empty() {
+        return Ok(());
+    }
+    let mut acknowledge = redis::pipe();
+    acknowledge.atomic();
+    acknowledge
+        .xack(name::results(), name::OPERATOR, results)
+        .ignore();
+    acknowledge.xdel(name::results(), results).ignore();
+    unless_foreign(acknowledge.query_async(connection).await).map(|_: Option<()>| ())
+}
+
+async fn depth(connection: &mut Connection, agent: String) -> RedisResult<Depth> {
+    let tasks = connection.xlen(name::tasks(&agent)).await?;
+    let first: StreamRangeReply = connection.xrange_count(name::tasks(&agent), "-", "+", 1).await?;
+    let oldest = first.ids.first().and_then(|entry| added_at(&entry.id));
+    Ok(Depth { agent, tasks, oldest })
 }
 
 /// One task stream.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncConnectionConfig, Cmd, IntoConnectionInfo as _, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, IntoConnectionInfo as _, Pipeline, RedisError, RedisFuture, RedisResult,
+    Value,
+};
 
 /// Makes connections to the Redis of the release.
 pub trait RedisLink: Send + Sync {
@@ -12,6 +15,12 @@ pub trait RedisLink: Send + Sync {
 
     /// One for reads that block at most `longest`. It ends with its first error.
     fn blocking(&self, longest: Duration) -> RedisFuture<'_, Connection>;
+}
+
+/// Whether Redis holds a value of another kind than is asked for: somebody else's.
+pub fn is_foreign(error: &RedisError) -> bool {
+    let refusals = error.clone().into_server_errors();
+    refusals.is_some_and(|refusals| refusals.iter().any(|(_, refusal)| refusal.code() == "WRONGTYPE"))
 }
 
 /// A connection, whatever is behind it.

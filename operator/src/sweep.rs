@@ -8,9 +8,10 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 use stagecraft_api::status::StagePhase;
-use stagecraft_api::{AttemptKey, Workflow};
+use stagecraft_api::{AttemptKey, Workflow, name};
 
 use crate::controller::Context;
+use crate::queue::{QueueError, Tasks};
 
 /// How often everything is compared, in case a deletion was not noticed, or something was added after it. Whatever a Workflow left is
 /// to be gone a minute after it.
@@ -20,10 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(20);
 pub async fn sweep(context: Arc<Context>) {
     loop {
         if let Err(error) = sweep_tasks(&context).await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "the queues were not swept"
-            );
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "the queues were not swept");
         }
         if let Err(error) = sweep_once(&context).await {
             tracing::warn!(error = &*error, "the sweep failed; trying again later");
@@ -69,7 +68,7 @@ async fn sweep_once(context: &Context) -> Result<(), Box<dyn std::error::Error +
 }
 
 /// Takes tasks out of the queues whose attempts no longer run: a runner that claimed late may have added one again.
-async fn sweep_tasks(context: &Context) -> Result<(), crate::queue::QueueError> {
+async fn sweep_tasks(context: &Context) -> Result<(), QueueError> {
     let tasks = context.queue.tasks().await?;
     if tasks.is_empty() {
         return Ok(());
@@ -79,11 +78,19 @@ async fn sweep_tasks(context: &Context) -> Result<(), crate::queue::QueueError> 
         .into_iter()
         .flat_map(|workflow| running(&context.written.latest(workflow)))
         .collect();
-    for (agent, text) in tasks {
+    for (agent, Tasks { keys, junk }) in tasks {
+        if !junk.is_empty() {
+            tracing::warn!(
+                agent,
+                fields = junk.len(),
+                key = name::task_ids(&agent),
+                "Redis holds fields that are no attempts; they are deleted"
+            );
+            context.queue.drop_junk(&agent, &junk).await?;
+        }
         // Asked for after the tasks were read: an attempt licensed since then is in neither.
-        match AttemptKey::parse(&text) {
-            Some(key) if !running.contains(&key) => context.queue.remove(&agent, &key, &[]).await?,
-            _ => {}
+        for key in keys.iter().filter(|key| !running.contains(key)) {
+            context.queue.remove(&agent, key, &[]).await?;
         }
     }
     Ok(())

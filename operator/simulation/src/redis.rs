@@ -1,5 +1,7 @@
 //! A Redis in memory: streams with groups, hashes and sets, as far as operator and gateway use them. `conformance` holds it to the real one.
 
+mod kinds;
+mod scripts;
 mod state;
 
 use std::sync::atomic::{AtomicU64, Ordering};

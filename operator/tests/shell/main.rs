@@ -8,5 +8,6 @@
 
 mod evidence;
 mod hostile;
+mod hostile_redis;
 mod job;
 mod permissions;

@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Script, Value};
-use stagecraft_api::{Moment, protocol};
+use stagecraft_api::Moment;
 
-type Id = (u64, u64);
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Id = (u64, u64);
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 #[derive(Default)]
 pub struct State {
-    streams: BTreeMap<Vec<u8>, Stream>,
-    hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
-    sets: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    scripts: BTreeSet<String>,
+    pub(super) streams: BTreeMap<Vec<u8>, Stream>,
+    pub(super) hashes: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+    pub(super) sets: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    pub(super) strings: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) scripts: BTreeSet<String>,
 }
 
 #[derive(Default)]
-struct Stream {
-    entries: BTreeMap<Id, Fields>,
+pub(super) struct Stream {
+    pub(super) entries: BTreeMap<Id, Fields>,
     last: Id,
     groups: BTreeMap<Vec<u8>, Group>,
 }
@@ -34,11 +35,11 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn bulk(bytes: impl AsRef<[u8]>) -> Value {
+pub(super) fn bulk(bytes: impl AsRef<[u8]>) -> Value {
     Value::BulkString(bytes.as_ref().to_vec())
 }
 
-fn number(number: usize) -> Value {
+pub(super) fn number(number: usize) -> Value {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
@@ -47,11 +48,11 @@ pub fn error_value(message: &str) -> Value {
     redis::parse_redis_value(wire.as_bytes()).unwrap_or(Value::Nil)
 }
 
-fn id_text((millis, sequence): Id) -> Vec<u8> {
+pub(super) fn id_text((millis, sequence): Id) -> Vec<u8> {
     format!("{millis}-{sequence}").into_bytes()
 }
 
-fn parse_id(bytes: &[u8]) -> Id {
+pub(super) fn parse_id(bytes: &[u8]) -> Id {
     let text = text(bytes);
     let (millis, sequence) = text.split_once('-').unwrap_or((&text, "0"));
     (millis.parse().unwrap_or(0), sequence.parse().unwrap_or(0))
@@ -60,6 +61,13 @@ fn parse_id(bytes: &[u8]) -> Id {
 fn entry((id, fields): (&Id, &Fields)) -> Value {
     let fields = fields.iter().flat_map(|(name, value)| [bulk(name), bulk(value)]);
     Value::Array(vec![bulk(id_text(*id)), Value::Array(fields.collect())])
+}
+
+fn pairs(fields: &[Vec<u8>]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+    fields.chunks_exact(2).filter_map(|pair| match pair {
+        [name, value] => Some((name.clone(), value.clone())),
+        _ => None,
+    })
 }
 
 fn matches(pattern: &[u8], key: &[u8]) -> bool {
@@ -103,13 +111,15 @@ impl State {
         let [name, rest @ ..] = arguments else {
             return Err("ERR empty command".to_owned());
         };
+        let name = text(name).to_uppercase();
         let wrong = || {
             format!(
                 "ERR wrong number of arguments for '{}' command",
-                text(name).to_lowercase()
+                name.to_lowercase()
             )
         };
-        match (text(name).to_uppercase().as_str(), rest) {
+        self.check_kinds(&name, rest)?;
+        match (name.as_str(), rest) {
             ("XADD", [key, _, fields @ ..]) => Ok(bulk(id_text(self.add(key, fields, now)))),
             ("XLEN", [key]) => Ok(number(
                 self.streams.get(key).map_or(0, |stream| stream.entries.len()),
@@ -119,9 +129,28 @@ impl State {
             ("XACK", [key, group, ids @ ..]) => Ok(number(self.acknowledge(key, group, ids))),
             ("XGROUP", [_, key, group, ..]) => self.make_group(key, group),
             ("XREADGROUP", rest) => self.read_group(rest, now),
-            ("XAUTOCLAIM", [key, group, consumer, idle, ..]) => {
+            ("XAUTOCLAIM", [key, group, consumer, idle, start, rest @ ..]) => {
                 let idle = text(idle).parse().unwrap_or(0);
-                self.claim(key, group, consumer, idle, now)
+                let count = rest.get(1).and_then(|count| text(count).parse().ok());
+                let range = (parse_id(start), count.unwrap_or(100));
+                self.claim(key, group, consumer, idle, range, now)
+            }
+            ("SET", [key, value]) => {
+                self.delete(key);
+                self.strings.insert(key.clone(), value.clone());
+                Ok(Value::Okay)
+            }
+            ("HSET", [key, fields @ ..]) => {
+                let hash = self.hashes.entry(key.clone()).or_default();
+                let before = hash.len();
+                hash.extend(pairs(fields));
+                Ok(number(hash.len() - before))
+            }
+            ("SADD", [key, members @ ..]) => {
+                let set = self.sets.entry(key.clone()).or_default();
+                let before = set.len();
+                set.extend(members.iter().cloned());
+                Ok(number(set.len() - before))
             }
             ("HGETALL", [key]) => {
                 let fields = self.hashes.get(key).into_iter().flatten();
@@ -141,12 +170,7 @@ impl State {
                 Ok(Value::Array(members.map(bulk).collect()))
             }
             ("DEL", keys) => {
-                let mut gone = 0;
-                for key in keys {
-                    gone += usize::from(self.streams.remove(key).is_some());
-                    gone += usize::from(self.hashes.remove(key).is_some());
-                    gone += usize::from(self.sets.remove(key).is_some());
-                }
+                let gone = keys.iter().filter(|key| self.delete(key)).count();
                 Ok(number(gone))
             }
             // All at once, whatever the cursor: `MATCH pattern`, which may end with a star.
@@ -155,6 +179,7 @@ impl State {
                     self.streams.keys().collect::<Vec<_>>(),
                     self.hashes.keys().collect(),
                     self.sets.keys().collect(),
+                    self.strings.keys().collect(),
                 ];
                 let found = keys.iter().flatten().filter(|key| matches(pattern, key));
                 Ok(Value::Array(vec![
@@ -173,7 +198,7 @@ impl State {
         }
     }
 
-    fn add(&mut self, key: &[u8], fields: &[Vec<u8>], now: Moment) -> Id {
+    pub(super) fn add(&mut self, key: &[u8], fields: &[Vec<u8>], now: Moment) -> Id {
         let stream = self.streams.entry(key.to_vec()).or_default();
         let millis = u64::try_from(now.timestamp().as_millisecond()).unwrap_or(0);
         let (last, sequence) = stream.last;
@@ -182,11 +207,7 @@ impl State {
         } else {
             (last, sequence + 1)
         };
-        let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
-            [name, value] => Some((name.clone(), value.clone())),
-            _ => None,
-        });
-        stream.entries.insert(stream.last, pairs.collect());
+        stream.entries.insert(stream.last, pairs(fields).collect());
         stream.last
     }
 
@@ -209,7 +230,7 @@ impl State {
         Value::Array(entries.take(count).map(entry).collect())
     }
 
-    fn remove(&mut self, key: &[u8], ids: &[Vec<u8>]) -> usize {
+    pub(super) fn remove(&mut self, key: &[u8], ids: &[Vec<u8>]) -> usize {
         let Some(stream) = self.streams.get_mut(key) else {
             return 0;
         };
@@ -219,7 +240,7 @@ impl State {
         gone.count()
     }
 
-    fn remove_fields(&mut self, key: &[u8], fields: &[Vec<u8>]) -> usize {
+    pub(super) fn remove_fields(&mut self, key: &[u8], fields: &[Vec<u8>]) -> usize {
         let Some(hash) = self.hashes.get_mut(key) else {
             return 0;
         };
@@ -233,7 +254,7 @@ impl State {
         gone
     }
 
-    fn acknowledge(&mut self, key: &[u8], group: &[u8], ids: &[Vec<u8>]) -> usize {
+    pub(super) fn acknowledge(&mut self, key: &[u8], group: &[u8], ids: &[Vec<u8>]) -> usize {
         let group = self
             .streams
             .get_mut(key)
@@ -246,7 +267,7 @@ impl State {
     }
 
     /// From the beginning of the stream, which is made.
-    fn make_group(&mut self, key: &[u8], group: &[u8]) -> Result<Value, String> {
+    pub(super) fn make_group(&mut self, key: &[u8], group: &[u8]) -> Result<Value, String> {
         let stream = self.streams.entry(key.to_vec()).or_default();
         if stream.groups.contains_key(group) {
             return Err("BUSYGROUP Consumer Group name already exists".to_owned());
@@ -294,79 +315,40 @@ impl State {
         Ok(Value::Array(vec![Value::Array(vec![bulk(key), entries])]))
     }
 
-    /// Everything that has been pending for so many milliseconds.
+    /// What has been pending for so many milliseconds, of so many entries from the start on, and where to go on.
     fn claim(
         &mut self,
         key: &[u8],
         group: &[u8],
         consumer: &[u8],
         idle: u64,
+        (start, count): (Id, usize),
         now: Moment,
     ) -> Result<Value, String> {
         let (entries, group) = self.group(key, group)?;
-        let gone: Vec<Id> = group
-            .pending
-            .keys()
-            .filter(|id| !entries.contains_key(id))
-            .copied()
-            .collect();
-        group.pending.retain(|id, _| entries.contains_key(id));
-        let mut claimed = Vec::new();
-        for (id, pending) in &mut group.pending {
-            if now.millis_since(pending.1) >= idle {
+        let ids: Vec<Id> = group.pending.range(start..).map(|(id, _)| *id).collect();
+        let (mut claimed, mut gone, mut next) = (Vec::new(), Vec::new(), (0, 0));
+        for id in ids {
+            if claimed.len() + gone.len() == count {
+                next = id;
+                break;
+            }
+            let Some(found) = entries.get_key_value(&id) else {
+                group.pending.remove(&id);
+                gone.push(bulk(id_text(id)));
+                continue;
+            };
+            if let Some(pending) = group.pending.get_mut(&id)
+                && now.millis_since(pending.1) >= idle
+            {
                 *pending = (consumer.to_vec(), now);
-                claimed.extend(entries.get_key_value(id).map(entry));
+                claimed.push(entry(found));
             }
         }
         Ok(Value::Array(vec![
-            bulk("0-0"),
+            bulk(id_text(next)),
             Value::Array(claimed),
-            Value::Array(gone.into_iter().map(|id| bulk(id_text(id))).collect()),
+            Value::Array(gone),
         ]))
-    }
-
-    /// The two scripts of the protocol, as their Lua says.
-    fn evaluate(&mut self, hash: &str, rest: &[Vec<u8>], now: Moment) -> Result<Value, String> {
-        if !self.scripts.contains(hash) {
-            return Err("NOSCRIPT No matching script. Please use EVAL.".to_owned());
-        }
-        match rest {
-            [stream, ids, agents, agent, attempt, envelope, group]
-                if hash == Script::new(protocol::ADD_TASK).get_hash() =>
-            {
-                if let Some(known) = self.hashes.get(ids).and_then(|hash| hash.get(attempt)).cloned()
-                    && self
-                        .streams
-                        .get(stream)
-                        .is_some_and(|stream| stream.entries.contains_key(&parse_id(&known)))
-                {
-                    return Ok(bulk(known));
-                }
-                // That it is there already does not matter.
-                let _ = self.make_group(stream, group);
-                let fields = [
-                    b"attempt".to_vec(),
-                    attempt.clone(),
-                    b"envelope".to_vec(),
-                    envelope.clone(),
-                ];
-                let id = id_text(self.add(stream, &fields, now));
-                self.hashes
-                    .entry(ids.clone())
-                    .or_default()
-                    .insert(attempt.clone(), id.clone());
-                self.sets.entry(agents.clone()).or_default().insert(agent.clone());
-                Ok(bulk(id))
-            }
-            [stream, ids, attempt, group] if hash == Script::new(protocol::REMOVE_TASK).get_hash() => {
-                let Some(known) = self.hashes.get(ids).and_then(|hash| hash.get(attempt)).cloned() else {
-                    return Ok(Value::Int(0));
-                };
-                self.acknowledge(stream, group, std::slice::from_ref(&known));
-                self.remove_fields(ids, std::slice::from_ref(attempt));
-                Ok(number(self.remove(stream, &[known])))
-            }
-            _ => Err("ERR this server has no Lua but two scripts".to_owned()),
-        }
     }
 }
