@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use stagecraft_api::StructuredError;
 use tokio::time::Instant;
 
@@ -74,7 +75,7 @@ impl Course<'_> {
                 settle(kept.await)?;
                 Ok(Done {
                     answered_in,
-                    revision: revision(&deployment),
+                    revision: revision(&deployment.metadata),
                     previous,
                 })
             }
@@ -139,8 +140,13 @@ fn settle<T>(outcome: Result<T, ClusterError>) -> Result<T, StructuredError> {
     outcome.map_err(|error| error.structured())
 }
 
-fn revision(deployment: &Deployment) -> Option<String> {
-    deployment.metadata.annotations.as_ref()?.get(REVISION).cloned()
+/// A number, as the controller writes it.
+pub fn revision(deployment: &ObjectMeta) -> Option<String> {
+    let text = deployment.annotations.as_ref()?.get(REVISION)?;
+    text.parse::<u64>()
+        .is_ok()
+        .then(|| text.clone())
+        .filter(|text| text.len() <= 20)
 }
 
 /// How long a rollout may take: what the payload allows, but never so long that no time is left to roll back.

@@ -28,6 +28,11 @@ pub enum Denial {
     },
     #[error("{by} has deployed {name} since: what it deployed is left as it is")]
     Superseded { name: String, by: String },
+    #[error(
+        "the annotations {} of Deployment {name} do not say which attempt wrote it; it is left as it is",
+        WRITER.join(", ")
+    )]
+    UnknownWriter { name: String },
     #[error("{kind} {name} is being deleted")]
     Leaving { kind: &'static str, name: String },
 }
@@ -48,10 +53,18 @@ impl Denial {
             Self::Superseded { .. } => StructuredError::new("Superseded", Category::Dependency, message)
                 .suggest("run the Workflow again if its state is the one that has to run")
                 .fatal(),
+            Self::UnknownWriter { name } => StructuredError::new("UnknownWriter", Category::Configuration, message)
+                .suggest(format!(
+                    "put these annotations of Deployment {name} right, or remove all of them: then any attempt may write it"
+                ))
+                .fatal(),
             Self::Leaving { .. } => StructuredError::new("DeploymentLeaving", Category::Dependency, message),
         }
     }
 }
+
+/// Annotations that say who wrote.
+const WRITER: [&str; 3] = [label::WORKFLOW_UID, label::STAGE, label::ATTEMPT];
 
 /// Whether an object of the project's name may be written.
 pub fn permit(
@@ -84,12 +97,16 @@ pub fn permit(
     })
 }
 
-/// A later attempt of the same stage may have written: then this one has no effect any more.
+/// A later attempt of the same stage may have written: then this one has no effect any more. Annotations that hold something else
+/// than a writer may be what is left of that one's.
 pub fn may_follow(writer: &Writer, project: &str, live: &ObjectMeta) -> Result<(), Denial> {
     match written_by(live) {
         Some(last) if is_same_stage(&last, &writer.attempt) && last.attempt > writer.attempt.attempt => {
             Err(superseded(project, live, &last))
         }
+        None if has_writer(live) => Err(Denial::UnknownWriter {
+            name: project.to_owned(),
+        }),
         _ => Ok(()),
     }
 }
@@ -111,13 +128,20 @@ pub fn made_by(writer: &Writer, live: &ObjectMeta) -> bool {
     written_by(live).is_some_and(|creator| is_same_stage(&creator, &writer.attempt))
 }
 
-/// The release that was well last. One that cannot be read is none: nothing can be rolled back to it.
+/// The release that was well last. One that cannot be read, or that nobody can have deployed, is none: nothing can be rolled back to it.
 pub fn last_good(live: &ObjectMeta) -> Option<Release> {
-    serde_json::from_str(live.annotations.as_ref()?.get(LAST_GOOD)?).ok()
+    let text = live.annotations.as_ref()?.get(LAST_GOOD)?;
+    let release: Release = serde_json::from_str(text).ok()?;
+    release.is_possible().then_some(release)
 }
 
 fn is_same_stage(one: &AttemptKey, other: &AttemptKey) -> bool {
     (&one.workflow_uid, &one.stage) == (&other.workflow_uid, &other.stage)
+}
+
+fn has_writer(live: &ObjectMeta) -> bool {
+    let annotations = live.annotations.as_ref();
+    annotations.is_some_and(|annotations| WRITER.iter().any(|name| annotations.contains_key(*name)))
 }
 
 fn written_by(live: &ObjectMeta) -> Option<AttemptKey> {

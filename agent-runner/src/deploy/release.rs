@@ -5,6 +5,13 @@ use stagecraft_api::AttemptKey;
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::payload::DeploymentPayload;
 
+/// Host, repository and digest: 255 for each of the first two, and what a digest has.
+const IMAGE_BYTES: usize = 600;
+/// Longest name of an object.
+const NAME_BYTES: usize = 253;
+/// SHA-256 in hexadecimal.
+const COMMIT_BYTES: usize = 64;
+
 /// One state of an application that can be rolled out, and rolled back to. It is kept as JSON in an annotation.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +53,31 @@ impl Release {
             attempt: _,
         } = self;
         (image, replicas, health_path) == (&other.image, &other.replicas, &other.health_path)
+    }
+
+    /// Whether a payload can have asked for it: anybody may have written what is read from an annotation.
+    pub fn is_possible(&self) -> bool {
+        let Self {
+            image,
+            replicas,
+            health_path,
+            rollout_timeout_seconds,
+            commit,
+            workflow,
+            attempt: _,
+        } = self;
+        let is_name = |text: &str, longest: usize| {
+            (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        is_name(image, IMAGE_BYTES)
+            && is_name(workflow, NAME_BYTES)
+            && commit
+                .as_deref()
+                .is_none_or(|commit| is_name(commit, COMMIT_BYTES))
+            && (1..=20).contains(replicas)
+            && (10..=3600).contains(rollout_timeout_seconds)
+            && health_path.starts_with('/')
+            && health_path.chars().count() <= 500
     }
 
     /// For people: the image, and the commit where it is known.

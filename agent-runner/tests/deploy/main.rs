@@ -4,4 +4,5 @@
 mod cluster;
 mod deployments;
 mod fences;
+mod hostile;
 mod world;

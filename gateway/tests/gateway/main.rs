@@ -23,6 +23,8 @@ mod hostile;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod model_keys;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod operator;
