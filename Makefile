@@ -120,6 +120,7 @@ lint: ## Check formatting, lints, documentation and generated files
 	@$(cargo) fmt --all --check
 	@$(cargo) clippy --quiet --locked --workspace --all-targets -- -D warnings
 	@$(cargo) clippy --quiet --locked -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- -D warnings
+	@$(cargo) check --quiet --locked --manifest-path fuzz/Cargo.toml
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(cargo) doc --quiet --locked --workspace --no-deps --document-private-items
 
 .PHONY: unit
@@ -138,6 +139,10 @@ e2e: up images install ## Run the scenarios on the cluster
 .PHONY: proofs
 proofs: prerequisites ## Search the planner exhaustively, play the operator in 10,000 schedules (SCHEDULES=n, SEED=n)
 	@$(cargo) test --locked --profile proof -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads from outside, each target for FUZZ_SECONDS=300: make fuzz [FUZZ="everything readers"] (takes nightly and cargo-fuzz)
+	@fuzz/run.sh $(or $(FUZZ),everything readers)
 
 # The scenarios wait most of their time: the proofs use it, with the lowest priority. A nice value counts among processes of one session
 # only where the kernel groups them by session: so they have one of their own, and it is the session that gives way.

@@ -32,17 +32,115 @@ pub fn scene() -> Value {
             "stages": [{"name": "ship", "timeoutSeconds": 60, "payload": {"x": 1}}],
             "deadlineSeconds": 86400,
             "concurrency": {"key": "thing", "whenTaken": "queue"},
+            "model": {"provider": "claude", "model": "m"},
+            "budget": {"tokens": 1_000_000, "cost": 1_000_000, "calls": 1_000},
         },
         "agents": {"worker": {
             "command": ["work"],
+            "requires": ["model"],
             "payloadSchema": {"type": "object"},
             "outputsSchema": {"type": "object", "properties": {"n": {"type": "number"}}},
         }},
+        "providers": {"claude": {
+            "provider": "anthropic", "model": "m", "allowedModels": ["m"], "secretRef": {"name": "keys"},
+            "limits": {"requestsPerMinute": 5}, "prices": {"input": 3_000_000, "output": 15_000_000},
+        }},
+        "used": [usage("make"), usage("judge")],
         "results": {"make": result(), "judge": result(), "ask": result(), "ship": result(), "tell": result()},
         "pods": {},
         "decision": {"verdict": "approved", "by": "jane", "comment": "", "answer": "a"},
         "announced": [{"workflowUid": "0f8f7c6e-58a1-4b8e-9a43-0d6d6a6f6d11", "stage": "make", "attempt": 1}],
         "jobs": [{"name": "job", "stage": "make", "attempt": 1}],
+    })
+}
+
+/// The same where something goes another way than to the end, with what the status then says.
+pub fn detours() -> Vec<(&'static str, Value)> {
+    let mut scenes = Vec::new();
+    let mut add = |said: &'static str, changes: &[(&str, Value)]| {
+        let mut document = scene();
+        set(&mut document, "/stepSeconds", json!(200));
+        for (place, value) in changes {
+            set(&mut document, place, value.clone());
+        }
+        scenes.push((said, document));
+    };
+    let no_result = ("/results", json!({}));
+    let report = json!({
+        "unusable": null, "unreachable": "no route", "breaker": "open", "openUntil": "2026-11-01T11:00:00.000Z",
+        "lastHour": {"calls": 1}, "dayUsedUp": "7 of 7 tokens", "dayEnds": "2026-11-02T00:00:00.000Z",
+    });
+    add("7 of 7 tokens", &[("/report", report)]);
+    add("which is newer", &[("/supersededBy", json!("newer"))]);
+    add(
+        "JobMissing",
+        &[
+            no_result.clone(),
+            ("/ends", json!({"make": {"missing": {"seenBefore": false}}})),
+        ],
+    );
+    add(
+        "JobDeleted",
+        &[
+            no_result.clone(),
+            ("/ends", json!({"make": {"missing": {"seenBefore": true}}})),
+        ],
+    );
+    add(
+        "quota",
+        &[
+            no_result.clone(),
+            ("/ends", json!({"make": {"refused": "quota"}})),
+        ],
+    );
+    add(
+        "BackoffLimit",
+        &[
+            no_result.clone(),
+            ("/ends", json!({"make": {"failed": "BackoffLimit"}})),
+        ],
+    );
+    add(
+        "no node",
+        &[
+            no_result.clone(),
+            ("/ends", json!({"make": {"troubled": "no node"}})),
+        ],
+    );
+    add(
+        "make",
+        &[
+            no_result.clone(),
+            (
+                "/ends",
+                json!({"make": "foreign", "judge": "complete", "ask": "deleting"}),
+            ),
+        ],
+    );
+    add(
+        "connection refused",
+        &[
+            no_result,
+            ("/ends", json!({"make": "complete"})),
+            ("/silence", json!("connection refused")),
+        ],
+    );
+    add(
+        "AwaitingApproval",
+        &[("/decidedAt", json!("2027-11-01T10:00:00.000Z"))],
+    );
+    add(
+        "the ConfigMap is gone",
+        &[("/lost", json!("the ConfigMap is gone"))],
+    );
+    scenes
+}
+
+/// What the calls of a stage took.
+fn usage(stage: &str) -> Value {
+    json!({
+        "run": 1, "stage": stage, "provider": "claude", "model": "m",
+        "calls": 3, "tokens": {"input": 10, "output": 20, "cacheWrite": 0, "cacheRead": 5}, "cost": 1_000,
     })
 }
 
@@ -136,7 +234,26 @@ pub fn scenes_with(text: &str) -> Vec<Scene> {
             Value::Object(document),
         );
     }
-    let all = [everywhere, failed, schema];
+    let mut told = scene();
+    let report = json!({"unusable": text, "unreachable": text, "breaker": "open", "openUntil": null, "lastHour": {}, "dayUsedUp": null,
+        "dayEnds": "2026-11-02T00:00:00.000Z"});
+    for (place, value) in [
+        ("/results", json!({"make": result()})),
+        ("/ends", json!({"judge": {"refused": text}})),
+        ("/silence", json!(text)),
+        ("/used/0/stage", json!(text)),
+        ("/used/0/model", json!(text)),
+        ("/providers/claude/baseUrl", json!(text)),
+    ] {
+        set(&mut told, place, value);
+    }
+    let mut held = scene();
+    set(&mut held, "/report", report);
+    let mut replaced = scene();
+    set(&mut replaced, "/supersededBy", text.into());
+    let mut lost = scene();
+    set(&mut lost, "/lost", text.into());
+    let all = [everywhere, failed, schema, told, held, replaced, lost];
     all.into_iter()
         .filter_map(|scene| serde_json::from_value(scene).ok())
         .collect()

@@ -15,27 +15,32 @@ pub mod expressions;
 pub mod promise;
 pub mod property;
 pub mod scene;
+pub mod seeds;
 pub mod values;
 
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stagecraft_api::agent::AgentSpec;
 use stagecraft_api::approval::{ApprovalSpec, Decision};
+use stagecraft_api::budget::{Budgets, ModelUsage};
 use stagecraft_api::envelope::TaskEnvelope;
 use stagecraft_api::error::{StructuredError, one_line, truncate};
 use stagecraft_api::limit;
 use stagecraft_api::protocol::{
     BranchEntry, BranchReply, ClaimReply, ClaimRequest, ErrorReply, EventsRequest, HeartbeatReply,
-    HeartbeatRequest, MoveBranchRequest, PushImageRequest, ResultReply, StoredWorkflows,
+    HeartbeatRequest, MoveBranchRequest, ProviderReport, PushImageReply, PushImageRequest, ResultReply,
+    StoredWorkflows, UsageReply,
 };
-use stagecraft_api::provider::ModelProviderSpec;
+use stagecraft_api::provider::{ModelProviderSpec, ModelProviderStatus};
 use stagecraft_api::result::{AgentResult, AttemptResult, Finding};
 use stagecraft_api::run::Run;
 use stagecraft_api::status::WorkflowStatus;
 use stagecraft_api::template::WorkflowTemplateSpec;
 use stagecraft_api::workflow::WorkflowSpec;
-use stagecraft_api::{AttemptKey, Digest, Moment, Workflow, name};
+use stagecraft_api::{Approval, AttemptKey, Digest, ModelProvider, Moment, Workflow, name};
 
 use crate::scene::Scene;
 
@@ -114,7 +119,18 @@ pub fn read_documents(bytes: &[u8]) {
     read::<WorkflowTemplateSpec>(bytes);
     read::<AgentSpec>(bytes);
     read::<ModelProviderSpec>(bytes);
+    read::<ModelProviderStatus>(bytes);
+    read::<ModelProvider>(bytes);
+    read::<ProviderReport>(bytes);
+    read::<UsageReply>(bytes);
+    read::<ModelUsage>(bytes);
+    read::<Budgets>(bytes);
     read::<ApprovalSpec>(bytes);
+    read::<Approval>(bytes);
+    read::<Job>(bytes);
+    read::<Pod>(bytes);
+    read::<ConfigMap>(bytes);
+    read::<Secret>(bytes);
     read::<Decision>(bytes);
     read::<Run>(bytes);
     read::<TaskEnvelope>(bytes);
@@ -132,6 +148,7 @@ pub fn read_documents(bytes: &[u8]) {
     read::<BranchEntry>(bytes);
     read::<MoveBranchRequest>(bytes);
     read::<PushImageRequest>(bytes);
+    read::<PushImageReply>(bytes);
     read::<StoredWorkflows>(bytes);
     read::<ErrorReply>(bytes);
     if let Some(error) = read::<StructuredError>(bytes) {

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use stagecraft_api::agent::AgentSpec;
 use stagecraft_api::approval::Decision;
+use stagecraft_api::budget::ModelUsage;
+use stagecraft_api::protocol::ProviderReport;
+use stagecraft_api::provider::ModelProviderSpec;
 use stagecraft_api::result::AttemptResult;
 use stagecraft_api::run::Run;
 use stagecraft_api::status::{StagePhase, WorkflowStatus};
@@ -17,6 +20,7 @@ use stagecraft_core::observation::{
     AttemptEvidence, ContainerEnd, Identity, JobEvidence, OpenJob, PodEvidence, PodPhase, ResultEvidence,
     RunEvidence,
 };
+use stagecraft_core::provider::trouble;
 use stagecraft_core::resolve::Catalog;
 use stagecraft_core::tally::tally;
 use stagecraft_core::{Action, Observation, Settings, plan};
@@ -50,8 +54,36 @@ pub struct Scene {
     /// By stage.
     #[serde(default)]
     pub pods: BTreeMap<String, SeenPod>,
+    /// Of the Job of a stage, where that is not one that runs. By stage.
+    #[serde(default)]
+    pub ends: BTreeMap<String, SeenEnd>,
+    /// What the gateway answers where it does not answer.
+    #[serde(default)]
+    pub silence: Option<String>,
     #[serde(default)]
     pub decision: Option<Decision>,
+    /// When that was.
+    #[serde(default)]
+    pub decided_at: Option<Moment>,
+    /// Known from the beginning, by name.
+    #[serde(default)]
+    pub approvals: BTreeMap<String, SeenApproval>,
+    #[serde(default)]
+    pub providers: BTreeMap<String, ModelProviderSpec>,
+    #[serde(default)]
+    pub report: Option<ProviderReport>,
+    #[serde(default)]
+    pub used: Option<Vec<ModelUsage>>,
+    #[serde(default)]
+    pub superseded_by: Option<String>,
+    /// How the ConfigMap of the run was lost.
+    #[serde(default)]
+    pub lost: Option<String>,
+    #[serde(default)]
+    pub metadata_bytes: usize,
+    /// How much time passes with each turn.
+    #[serde(default)]
+    pub step_seconds: u64,
     #[serde(default)]
     pub announced: Vec<AttemptKey>,
     #[serde(default)]
@@ -72,6 +104,30 @@ pub struct SeenPod {
     pub trouble: Option<String>,
     pub exit_code: Option<i32>,
     pub message: String,
+}
+
+/// A Job that is not there, or is about to end.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum SeenEnd {
+    Missing { seen_before: bool },
+    Foreign,
+    Refused(String),
+    Failed(String),
+    Complete,
+    Deleting,
+    Troubled(String),
+}
+
+/// An Approval, whoever asked for it.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenApproval {
+    pub expires_at: Moment,
+    #[serde(default)]
+    pub decision: Option<Decision>,
+    #[serde(default)]
+    pub decided_at: Option<Moment>,
 }
 
 /// A Job that has not ended.
@@ -108,21 +164,23 @@ impl Scene {
                 next = plan(observation, &settings);
                 promise::check(&next);
             }
-            if next.actions.is_empty() {
+            if next.actions.is_empty() && self.step_seconds == 0 {
                 return;
             }
             for action in next.actions {
                 self.act(observation, action);
             }
+            observation.now = observation.now.plus_seconds(self.step_seconds);
             self.look(observation);
         }
     }
 
     fn observation(&self) -> Observation {
-        let run = match &self.run {
-            Some(run) => RunEvidence::Pinned(run.clone()),
-            None => RunEvidence::NotPinned(Catalog {
-                providers: BTreeMap::new(),
+        let run = match (&self.run, &self.lost) {
+            (_, Some(how)) => RunEvidence::Lost(how.clone()),
+            (Some(run), None) => RunEvidence::Pinned(run.clone()),
+            (None, None) => RunEvidence::NotPinned(Catalog {
+                providers: self.providers.clone(),
                 types: self.templates.clone(),
                 templates: self.templates.clone(),
                 agents: self.agents.clone(),
@@ -143,7 +201,7 @@ impl Scene {
                 name: self.name.clone(),
                 uid: self.uid.clone(),
                 generation: self.generation,
-                metadata_bytes: 0,
+                metadata_bytes: self.metadata_bytes,
             },
             spec: self.spec.clone(),
             status: self.status.clone(),
@@ -151,11 +209,15 @@ impl Scene {
             attempts: BTreeMap::new(),
             open_jobs: jobs.collect(),
             announced: self.announced.clone(),
-            approvals: BTreeMap::new(),
+            approvals: self
+                .approvals
+                .iter()
+                .map(|(name, known)| (name.clone(), known.evidence()))
+                .collect(),
             admission: Admission::Unasked,
-            used: None,
-            model_trouble: None,
-            superseded_by: None,
+            used: self.used.clone(),
+            model_trouble: self.report.as_ref().and_then(|report| trouble(report, self.now)),
+            superseded_by: self.superseded_by.clone(),
         };
         self.look(&mut observation);
         observation
@@ -173,7 +235,7 @@ impl Scene {
                 let evidence = ApprovalEvidence {
                     expires_at: request.expires_at,
                     decision: self.decision.clone(),
-                    decided_at: None,
+                    decided_at: self.decided_at,
                 };
                 observation.approvals.insert(name, evidence);
             }
@@ -211,17 +273,16 @@ impl Scene {
             .filter(|stage| stage.phase == StagePhase::Running);
         observation.attempts = running
             .map(|stage| {
-                let result = match self.results.get(&stage.name) {
-                    Some(result) => ResultEvidence::Some(Box::new(result.clone())),
-                    None => ResultEvidence::None,
+                let result = match (self.results.get(&stage.name), &self.silence) {
+                    (Some(result), _) => ResultEvidence::Some(Box::new(result.clone())),
+                    (None, Some(how)) => ResultEvidence::Unavailable(how.clone()),
+                    (None, None) => ResultEvidence::None,
                 };
                 let evidence = AttemptEvidence {
-                    job: JobEvidence::Present {
-                        failure: None,
-                        complete: false,
-                        deleting: false,
-                        trouble: None,
-                    },
+                    job: self
+                        .ends
+                        .get(&stage.name)
+                        .map_or_else(running_job, SeenEnd::evidence),
                     pod: self.pods.get(&stage.name).map(SeenPod::evidence),
                     result,
                     live: true,
@@ -229,6 +290,59 @@ impl Scene {
                 (stage.name.clone(), evidence)
             })
             .collect();
+    }
+}
+
+/// A Job that runs.
+fn running_job() -> JobEvidence {
+    JobEvidence::Present {
+        failure: None,
+        complete: false,
+        deleting: false,
+        trouble: None,
+    }
+}
+
+impl SeenEnd {
+    fn evidence(&self) -> JobEvidence {
+        let mut job = running_job();
+        if let JobEvidence::Present {
+            failure,
+            complete,
+            deleting,
+            trouble,
+        } = &mut job
+        {
+            match self {
+                Self::Missing { seen_before } => {
+                    return JobEvidence::Missing {
+                        seen_before: *seen_before,
+                    };
+                }
+                Self::Foreign => return JobEvidence::Foreign,
+                Self::Refused(why) => return JobEvidence::Refused(why.clone()),
+                Self::Failed(why) => *failure = Some(why.clone()),
+                Self::Complete => *complete = true,
+                Self::Deleting => *deleting = true,
+                Self::Troubled(why) => *trouble = Some(why.clone()),
+            }
+        }
+        job
+    }
+}
+
+impl SeenApproval {
+    fn evidence(&self) -> ApprovalEvidence {
+        let Self {
+            expires_at,
+            decision,
+            decided_at,
+        } = self.clone();
+        ApprovalEvidence {
+            expires_at,
+            decision,
+            decided_at,
+        }
     }
 }
 

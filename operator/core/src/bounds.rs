@@ -13,7 +13,7 @@ use stagecraft_api::status::{Artifact, StageStatus, Usage, WorkflowPhase, Workfl
 
 use crate::observation::Observation;
 use crate::plan::{Action, Notice, Plan};
-use crate::summary;
+use crate::{spending, summary};
 
 /// Largest status, in [`limit::stored_bytes`]: it shares the Workflow with the spec.
 const STATUS_BYTES: usize = limit::WORKFLOW_BYTES - limit::SPEC_BYTES;
@@ -98,6 +98,10 @@ fn bound(status: &mut WorkflowStatus) {
     shorten(&mut status.progress, 15);
     shorten(&mut status.template, NAME_BYTES);
     shorten(&mut status.trace_id, 32);
+    shorten(&mut status.cost, 31);
+    if let Some(models) = &mut status.models {
+        spending::bound(models);
+    }
     if let Some(ending) = &mut status.ending {
         shorten(&mut ending.message, limit::MESSAGE_BYTES);
     }
@@ -236,7 +240,7 @@ fn give_up(observation: &Observation, problem: &str) -> Plan {
     }
 }
 
-fn shorten(text: &mut String, bytes: usize) {
+pub(crate) fn shorten(text: &mut String, bytes: usize) {
     if text.len() * 6 > bytes {
         *text = truncate(text, bytes);
     }

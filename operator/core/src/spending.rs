@@ -5,6 +5,7 @@ use stagecraft_api::limit;
 use stagecraft_api::status::{ModelTotals, StagePhase, StageStatus};
 
 use crate::advance::Draft;
+use crate::bounds::shorten;
 use crate::plan::Notice;
 
 /// How often what was used is looked at while stages run, in seconds.
@@ -97,15 +98,25 @@ fn totals(used: &[ModelUsage]) -> ModelTotals {
             },
         );
     }
-    ModelTotals {
-        total: bounded(total),
-        by: by
-            .into_iter()
-            .map(|usage| ModelUsage {
-                amount: bounded(usage.amount),
-                ..usage
-            })
-            .collect(),
+    let mut totals = ModelTotals { total, by };
+    bound(&mut totals);
+    totals
+}
+
+/// What a status can hold of them.
+pub(crate) fn bound(totals: &mut ModelTotals) {
+    totals.total = bounded(totals.total);
+    let surplus = totals.by.len().saturating_sub(limit::MODEL_USAGES);
+    totals.by.drain(..surplus);
+    for usage in &mut totals.by {
+        usage.amount = bounded(usage.amount);
+        for (name, longest) in [
+            (&mut usage.stage, 63),
+            (&mut usage.provider, 63),
+            (&mut usage.model, 200),
+        ] {
+            shorten(name, longest);
+        }
     }
 }
 

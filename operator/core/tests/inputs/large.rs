@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use stagecraft_inputs::property::within_a_moment;
 use stagecraft_inputs::scene::Scene;
-use stagecraft_inputs::{clean, parse_everything, read_documents};
+use stagecraft_inputs::{clean, parse_everything, read_documents, read_text};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -32,7 +32,14 @@ fn megabytes_of_anything_are_refused_or_read_within_a_moment() {
     }
     for part in ["${{ 1 }}", "a", "\u{1}", "𝕏"] {
         let text = part.repeat(MEGABYTE / part.len() / 8);
-        within_a_moment(|| parse_everything(text.as_bytes())).unwrap();
+        within_a_moment(|| read_text(&text)).unwrap();
+        within_a_moment(|| read_documents(text.as_bytes())).unwrap();
+        for scene in clean::scenes_with(&text)
+            .into_iter()
+            .chain([clean::expression(&text)])
+        {
+            within_a_moment(|| drop(scene.play())).unwrap();
+        }
     }
 }
 

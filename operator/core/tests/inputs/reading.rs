@@ -48,7 +48,7 @@ fn the_clean_scene_goes_to_its_end() {
     let scene: Scene = serde_json::from_value(clean::scene()).unwrap();
     let status = scene.play();
     assert_eq!(status.phase.as_str(), "Completed", "{status:#?}");
-    assert!(clean::scenes_with("text").len() == 3 && clean::scenes_with("{}").len() == 3);
+    assert!(clean::scenes_with("text").len() == 7 && clean::scenes_with("{}").len() == 7);
     let text: Value = serde_json::to_value(&scene).unwrap();
     serde_json::from_str::<Scene>(&text.to_string()).unwrap();
 }
