@@ -141,6 +141,9 @@ pub struct Quotas {
     /// Events that one attempt may send, a minute.
     #[arg(long, env = "STAGECRAFT_ATTEMPT_EVENTS_PER_MINUTE", default_value_t = 1000)]
     pub attempt_events_per_minute: u32,
+    /// How long a call of a model waits where calls under way may use up a budget, in seconds. Then it is told to come back.
+    #[arg(long, env = "STAGECRAFT_MODEL_BUDGET_WAIT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=300))]
+    pub model_budget_wait_seconds: u32,
 }
 
 impl Default for Quotas {
@@ -151,6 +154,7 @@ impl Default for Quotas {
             attempt_requests_per_second: 100,
             attempt_requests_burst: 500,
             attempt_events_per_minute: 1000,
+            model_budget_wait_seconds: 60,
         }
     }
 }

@@ -79,6 +79,7 @@ pub async fn serve(
         store.clone(),
         queue.clone(),
         daily_budgets,
+        &quotas,
         background.clone(),
     )?;
     let gateway = Arc::new(Gateway::new(Ingredients {

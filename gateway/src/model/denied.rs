@@ -132,6 +132,7 @@ impl From<BudgetError> for Denied {
             BudgetError::Exhausted(_) => {
                 format!("{error}; raise it in a new Workflow, or begin a new run with spec.retry")
             }
+            BudgetError::Full(_) => format!("{error}; ask again when some of them have ended"),
             BudgetError::Store(_) | BudgetError::Busy => {
                 tracing::warn!(error = %stagecraft_api::error::chain(&error), "a call of a model cannot be reckoned");
                 "the gateway cannot reckon what the call would use".to_owned()
@@ -144,6 +145,10 @@ impl From<BudgetError> for Denied {
                 BUDGET_EXHAUSTED,
                 message,
             ),
+            BudgetError::Full(_) => {
+                let (status, kind) = (StatusCode::TOO_MANY_REQUESTS, ProblemKind::Limit);
+                Self::new(status, kind, "budget_reserved", message).later(Duration::from_secs(5))
+            }
             BudgetError::Store(_) | BudgetError::Busy => {
                 let denied = Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -32,7 +32,24 @@ pub struct Open {
 }
 
 /// What counts against a budget.
-pub type Counts<'call> = &'call (dyn Fn(&ModelUsage) -> bool + Sync);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts<'call> {
+    All,
+    /// One run of the Workflow.
+    Run(u32),
+    /// One stage of a run.
+    Stage(u32, &'call str),
+}
+
+impl Counts<'_> {
+    fn has(self, usage: &ModelUsage) -> bool {
+        match self {
+            Self::All => true,
+            Self::Run(run) => usage.run == run,
+            Self::Stage(run, stage) => usage.run == run && usage.stage == stage,
+        }
+    }
+}
 
 /// A budget with what counts against it.
 pub struct Limit<'call> {
@@ -51,7 +68,7 @@ pub enum Room {
     Whole,
 }
 
-/// A budget that is used up.
+/// A budget without room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exhausted {
     pub name: String,
@@ -59,15 +76,20 @@ pub struct Exhausted {
     pub used: String,
 }
 
+/// Why a call is not let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// What was settled reaches the limit: there will be no room any more.
+    Exhausted(Exhausted),
+    /// Calls under way reach it, which may give back what they do not need.
+    Full(Exhausted),
+}
+
 impl Ledger {
     /// What was settled, and what is under way with the most that it may take.
     pub fn committed(&self, counts: Counts<'_>) -> Amount {
         let open = self.open.values().map(|open| &open.most);
-        self.lines
-            .iter()
-            .chain(open)
-            .filter(|usage| counts(usage))
-            .fold(Amount::default(), |sum, usage| sum.plus(usage.amount))
+        sum(self.lines.iter().chain(open), counts)
     }
 
     /// Lets a call through while none of the limits is reached by what was let through before. So however many calls run at once, a
@@ -79,21 +101,18 @@ impl Ledger {
         limits: &[Limit<'_>],
         room: Room,
         now: Moment,
-    ) -> Result<(), Exhausted> {
+    ) -> Result<(), NoRoom> {
         self.expire(now);
         for limit in limits {
+            let settled = sum(self.lines.iter(), limit.counts);
+            if let Some(used) = limit.exceeded(settled, open.most.amount, room) {
+                return Err(NoRoom::Exhausted(used));
+            }
+        }
+        for limit in limits {
             let committed = self.committed(limit.counts);
-            let cost = Budget {
-                cost: limit.budget.cost,
-                ..Budget::default()
-            };
-            let used = limit.budget.exhausted_by(&committed).or_else(|| match room {
-                Room::Some => None,
-                Room::Whole => cost.exceeded_by(&committed.plus(open.most.amount)),
-            });
-            if let Some(used) = used {
-                let name = limit.name.clone();
-                return Err(Exhausted { name, used });
+            if let Some(used) = limit.exceeded(committed, open.most.amount, room) {
+                return Err(NoRoom::Full(used));
             }
         }
         self.open.insert(id.to_owned(), open);
@@ -167,13 +186,35 @@ impl Ledger {
     }
 }
 
+impl Limit<'_> {
+    /// What of it is used up by what was used before, and by the call itself where all of it needs room.
+    fn exceeded(&self, before: Amount, most: Amount, room: Room) -> Option<Exhausted> {
+        let cost = Budget {
+            cost: self.budget.cost,
+            ..Budget::default()
+        };
+        let used = self.budget.exhausted_by(&before).or_else(|| match room {
+            Room::Some => None,
+            Room::Whole => cost.exceeded_by(&before.plus(most)),
+        })?;
+        let name = self.name.clone();
+        Some(Exhausted { name, used })
+    }
+}
+
+fn sum<'usage>(usages: impl Iterator<Item = &'usage ModelUsage>, counts: Counts<'_>) -> Amount {
+    usages
+        .filter(|usage| counts.has(usage))
+        .fold(Amount::default(), |sum, usage| sum.plus(usage.amount))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use stagecraft_api::Moment;
     use stagecraft_api::budget::{Amount, Budget, ModelUsage, Tokens};
 
-    use super::{Exhausted, LINES, Ledger, Limit, Open, Room};
+    use super::{Counts, Exhausted, LINES, Ledger, Limit, NoRoom, Open, Room};
 
     fn usage(run: u32, stage: &str, model: &str, tokens: u64) -> ModelUsage {
         ModelUsage {
@@ -202,7 +243,7 @@ mod tests {
         most: u64,
         tokens: Option<u64>,
         now: i64,
-    ) -> Result<(), Exhausted> {
+    ) -> Result<(), NoRoom> {
         let open = Open {
             most: usage(1, "a", "m", most),
             until: at(now + 100),
@@ -213,7 +254,7 @@ mod tests {
                 tokens,
                 ..Budget::default()
             },
-            counts: &|usage| usage.stage == "a",
+            counts: Counts::Stage(1, "a"),
         };
         ledger.reserve(id, open, &[limit], Room::Some, at(now))
     }
@@ -223,10 +264,14 @@ mod tests {
         let mut ledger = Ledger::default();
         reserve(&mut ledger, "1", 60, Some(100), 0).unwrap();
         reserve(&mut ledger, "2", 60, Some(100), 0).unwrap();
-        let refused = reserve(&mut ledger, "3", 1, Some(100), 0).unwrap_err();
+        let told = |used: &str| Exhausted {
+            name: "stage a".to_owned(),
+            used: used.to_owned(),
+        };
         assert_eq!(
-            (refused.name.as_str(), refused.used.as_str()),
-            ("stage a", "120 of 100 tokens")
+            reserve(&mut ledger, "3", 1, Some(100), 0),
+            Err(NoRoom::Full(told("120 of 100 tokens"))),
+            "those under way may need less"
         );
         ledger.settle("1", &usage(1, "a", "m", 10), at(1));
         reserve(&mut ledger, "3", 1, Some(100), 1).unwrap();
@@ -242,6 +287,17 @@ mod tests {
                 ..usage(1, "a", "m", 0)
             }]
         );
+    }
+
+    #[test]
+    fn what_was_settled_alone_uses_a_budget_up() {
+        let mut ledger = Ledger::default();
+        reserve(&mut ledger, "1", 500, Some(100), 0).unwrap();
+        ledger.settle("2", &usage(1, "a", "m", 99), at(0));
+        let refused = |ledger: &mut Ledger| reserve(ledger, "3", 1, Some(100), 0).unwrap_err();
+        assert!(matches!(refused(&mut ledger), NoRoom::Full(_)));
+        ledger.settle("2", &usage(1, "a", "m", 1), at(0));
+        assert!(matches!(refused(&mut ledger), NoRoom::Exhausted(_)));
     }
 
     #[test]
@@ -261,7 +317,7 @@ mod tests {
         assert_eq!(ledger.lines(), [usage(1, "a", "m", 90)]);
         // Its gateway was only slow: it counts as well, which errs on the safe side.
         ledger.settle("1", &usage(1, "a", "m", 7), at(101));
-        assert_eq!(ledger.committed(&|_| true).tokens.total(), 90 + 7 + 5 + 5);
+        assert_eq!(ledger.committed(Counts::All).tokens.total(), 90 + 7 + 5 + 5);
     }
 
     #[test]
@@ -277,8 +333,8 @@ mod tests {
             }
         }
         assert!(ledger.lines().len() <= LINES);
-        assert_eq!(ledger.committed(&|_| true).tokens.total(), expected);
-        let last = ledger.committed(&|usage| usage.run == 60 && usage.stage == "b");
+        assert_eq!(ledger.committed(Counts::All).tokens.total(), expected);
+        let last = ledger.committed(Counts::Stage(60, "b"));
         assert_eq!(
             last.tokens.total(),
             120,
@@ -307,7 +363,7 @@ mod tests {
                     let (id, most) = open.remove(index % open.len());
                     ledger.settle(&id, &usage(1, "a", "m", most * percent / 100), at(0));
                 }
-                let committed = ledger.committed(&|_| true).tokens.total();
+                let committed = ledger.committed(Counts::All).tokens.total();
                 prop_assert!(committed < limit + 100, "{committed} of {limit}");
             }
         }

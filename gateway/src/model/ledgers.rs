@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use stagecraft_api::Moment;
 use stagecraft_api::budget::{Amount, Budget, ModelUsage};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::ledger::{Exhausted, Ledger, Limit, Open, Room};
+use super::ledger::{Counts, Exhausted, Ledger, Limit, NoRoom, Open, Room};
 use crate::authorize::Member;
 use crate::store::ledgers::{FRESH, LedgerPlace};
 use crate::store::{Store, StoreError};
@@ -27,12 +30,16 @@ const DAYS: u64 = 3;
 const TRIMMED_EVERY: u64 = 32;
 /// How often a write is tried when other gateways are quicker.
 const TRIES: usize = 50;
+/// How often a ledger is read again while a call waits for room: other gateways do not tell this one what they settle.
+const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a call is not let through.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetError {
     #[error("the budget of {name} is used up: {used}", name = .0.name, used = .0.used)]
     Exhausted(Exhausted),
+    #[error("calls under way may use up the budget of {name}: {used}", name = .0.name, used = .0.used)]
+    Full(Exhausted),
     #[error("what was used cannot be read or written")]
     Store(#[from] StoreError),
     #[error("other gateways were quicker {TRIES} times")]
@@ -69,8 +76,18 @@ impl DailyBudgets {
 pub struct Ledgers {
     store: Store,
     daily: DailyBudgets,
-    copies: Mutex<HashMap<LedgerPlace, Arc<tokio::sync::Mutex<Option<Copy>>>>>,
+    /// How long a call waits for what those under way give back.
+    patience: Duration,
+    slots: Mutex<HashMap<LedgerPlace, Arc<Slot>>>,
     background: TaskTracker,
+}
+
+/// What this gateway knows of a ledger.
+#[derive(Default)]
+struct Slot {
+    copy: tokio::sync::Mutex<Option<Copy>>,
+    /// Rings when a call is settled or taken back.
+    freed: Arc<Notify>,
 }
 
 /// A state as it was read or written.
@@ -81,75 +98,114 @@ struct Copy {
 }
 
 impl Ledgers {
-    pub fn new(store: Store, daily: DailyBudgets, background: TaskTracker) -> Arc<Self> {
+    pub fn new(store: Store, daily: DailyBudgets, patience: Duration, background: TaskTracker) -> Arc<Self> {
         Arc::new(Self {
             store,
             daily,
-            copies: Mutex::default(),
+            patience,
+            slots: Mutex::default(),
             background,
         })
     }
 
-    /// Lets a call through that takes no more than `most`, where there is this much room. Without any limit nothing is written before the call.
+    /// Lets a call through that takes no more than `most`, where there is this much room. Where calls under way leave none, it waits for what they
+    /// give back, unless all of it needs room. Without any limit nothing is written before the call.
     pub async fn reserve(
         self: &Arc<Self>,
         member: &Member,
-        most: ModelUsage,
+        most: &ModelUsage,
         room: Room,
     ) -> Result<Reservation, BudgetError> {
+        let began = Instant::now();
+        loop {
+            let mut reservation = Reservation {
+                ledgers: self.clone(),
+                id: format!("{:032x}", fastrand::u128(..)),
+                places: Vec::new(),
+                most: most.clone(),
+                used: None,
+            };
+            let Some((slot, freed, no_room)) = self.enter(&mut reservation, member, room).await? else {
+                return Ok(reservation);
+            };
+            reservation.release().await;
+            let used = match no_room {
+                NoRoom::Exhausted(used) => return Err(BudgetError::Exhausted(used)),
+                NoRoom::Full(used) => used,
+            };
+            let left = self.patience.saturating_sub(began.elapsed());
+            if left.is_zero() || room == Room::Whole {
+                return Err(BudgetError::Full(used));
+            }
+            if timeout(left.min(LOOKED_AFTER), freed).await.is_err() {
+                slot.copy.lock().await.take();
+            }
+        }
+    }
+
+    /// Reserves in both ledgers. Where one has no room it says so, with what rings when that may be otherwise.
+    async fn enter(
+        &self,
+        reservation: &mut Reservation,
+        member: &Member,
+        room: Room,
+    ) -> Result<Option<(Arc<Slot>, OwnedNotified, NoRoom)>, BudgetError> {
         let now = Moment::now();
-        let budgets = member.envelope.budgets;
-        let daily = self.daily.of(&member.namespace);
-        let day = day(&member.namespace, now);
+        let open = Open {
+            until: now.plus_seconds(LONGEST_CALL),
+            most: reservation.most.clone(),
+        };
+        for (place, limits) in self.limits(member, &open.most, now) {
+            let slot = self.slot(&place);
+            // Whoever gives something back from now on is heard.
+            let freed = slot.freed.clone().notified_owned();
+            if !limits.is_empty() {
+                let entered = self.change(&place, |ledger| {
+                    ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
+                });
+                if let Err(no_room) = entered.await? {
+                    return Ok(Some((slot, freed, no_room)));
+                }
+            }
+            reservation.places.push(place);
+        }
+        Ok(None)
+    }
+
+    /// The ledgers that a call is reckoned in, each with the limits that it has to keep.
+    fn limits<'call>(
+        &self,
+        member: &Member,
+        most: &'call ModelUsage,
+        now: Moment,
+    ) -> [(LedgerPlace, Vec<Limit<'call>>); 2] {
         let workflow = LedgerPlace::Workflow {
             uid: member.key.workflow_uid.clone(),
         };
-        let mut reservation = Reservation {
-            ledgers: self.clone(),
-            id: format!("{:032x}", fastrand::u128(..)),
-            places: Vec::new(),
-            most: most.clone(),
-            used: None,
+        let budgets = member.envelope.budgets;
+        let of_day = Limit {
+            name: format!("namespace {} for today", member.namespace),
+            budget: self.daily.of(&member.namespace),
+            counts: Counts::All,
         };
-        let open = Open {
-            until: now.plus_seconds(LONGEST_CALL),
-            most: most.clone(),
+        let of_stage = Limit {
+            name: format!("stage {}", most.stage),
+            budget: budgets.stage,
+            counts: Counts::Stage(most.run, &most.stage),
         };
-        if !daily.is_unlimited() {
-            let limits = [Limit {
-                name: format!("namespace {} for today", member.namespace),
-                budget: daily,
-                counts: &|_| true,
-            }];
-            self.change(&day, |ledger| {
-                ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
-            })
-            .await?
-            .map_err(BudgetError::Exhausted)?;
-        }
-        reservation.places.push(day);
-        if !budgets.is_unlimited() {
-            let limits = [
-                Limit {
-                    name: format!("stage {}", most.stage),
-                    budget: budgets.stage,
-                    counts: &|usage| usage.run == most.run && usage.stage == most.stage,
-                },
-                Limit {
-                    name: "the Workflow".to_owned(),
-                    budget: budgets.workflow,
-                    counts: &|usage| usage.run == most.run,
-                },
-            ];
-            // A refusal takes the other reservation back, by dropping it.
-            self.change(&workflow, |ledger| {
-                ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
-            })
-            .await?
-            .map_err(BudgetError::Exhausted)?;
-        }
-        reservation.places.push(workflow);
-        Ok(reservation)
+        let of_run = Limit {
+            name: "the Workflow".to_owned(),
+            budget: budgets.workflow,
+            counts: Counts::Run(most.run),
+        };
+        let limited = |limit: &Limit<'_>| !limit.budget.is_unlimited();
+        [
+            (
+                day(&member.namespace, now),
+                Some(of_day).into_iter().filter(limited).collect(),
+            ),
+            (workflow, [of_stage, of_run].into_iter().filter(limited).collect()),
+        ]
     }
 
     /// What is used up of what a namespace may use today, and when the day ends.
@@ -185,7 +241,7 @@ impl Ledgers {
         mut act: impl FnMut(&mut Ledger) -> T + Send,
     ) -> Result<T, BudgetError> {
         let slot = self.slot(place);
-        let mut copy = slot.lock().await;
+        let mut copy = slot.copy.lock().await;
         for _ in 0..TRIES {
             let (number, mut ledger) = match &*copy {
                 Some(copy) if copy.at.elapsed() < FRESH => (copy.number, copy.ledger.clone()),
@@ -211,12 +267,12 @@ impl Ledgers {
         Err(BudgetError::Busy)
     }
 
-    fn slot(&self, place: &LedgerPlace) -> Arc<tokio::sync::Mutex<Option<Copy>>> {
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if copies.len() >= COPIES {
-            copies.retain(|_, slot| Arc::strong_count(slot) > 1);
+    fn slot(&self, place: &LedgerPlace) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= COPIES {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
-        copies.entry(place.clone()).or_default().clone()
+        slots.entry(place.clone()).or_default().clone()
     }
 
     fn trim(&self, place: &LedgerPlace, number: u64) {
@@ -263,8 +319,14 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
+impl Reservation {
+    /// Ends it now, where that may not wait for its drop.
+    pub async fn release(mut self) {
+        self.end().await;
+    }
+
+    /// Writes what the call used, or takes it back. Until that is done it counts with its maximum.
+    fn end(&mut self) -> impl Future<Output = ()> + Send + 'static {
         let ledgers = self.ledgers.clone();
         let (id, places, used) = (
             std::mem::take(&mut self.id),
@@ -274,8 +336,7 @@ impl Drop for Reservation {
                 ..self.most.clone()
             }),
         );
-        // The gateway waits for it when it ends. Until it is written the call counts with its maximum.
-        self.ledgers.background.spawn(async move {
+        async move {
             for place in places {
                 let now = Moment::now();
                 let outcome = ledgers.change(&place, |ledger| match &used {
@@ -285,7 +346,18 @@ impl Drop for Reservation {
                 if let Err(error) = outcome.await {
                     tracing::warn!(error = %stagecraft_api::error::chain(&error), "what a call used was not written; it counts with its maximum");
                 }
+                ledgers.slot(&place).freed.notify_waiters();
             }
-        });
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.places.is_empty() {
+            let end = self.end();
+            // The gateway waits for it when it ends.
+            self.ledgers.background.spawn(end);
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::provider::Providers;
 use super::report::Reach;
 use super::retry::Patience;
 use super::shared::{Place, Shared, now};
+use crate::args::Quotas;
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::tls::authorities;
@@ -45,8 +46,10 @@ impl Models {
         store: Store,
         queue: Queue,
         daily: DailyBudgets,
+        quotas: &Quotas,
         background: TaskTracker,
     ) -> Result<Self, reqwest::Error> {
+        let budget_wait = Duration::from_secs(quotas.model_budget_wait_seconds.into());
         let http = reqwest::Client::builder()
             .tls_certs_only(authorities("")?)
             .no_proxy()
@@ -56,7 +59,7 @@ impl Models {
         Ok(Self {
             http,
             providers: Providers::new(client),
-            ledgers: Ledgers::new(store, daily, background.clone()),
+            ledgers: Ledgers::new(store, daily, budget_wait, background.clone()),
             reach: Reach::default(),
             shared: Shared::new(queue),
             rules: Rules::default(),

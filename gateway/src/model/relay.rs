@@ -184,7 +184,7 @@ impl Attempt<'_> {
         let models = &self.gateway.models;
         let reservation = match self.reserve(way, &asked).await {
             Ok(reservation) => reservation,
-            Err(error @ BudgetError::Exhausted(_)) if self.room == Room::Whole => {
+            Err(error @ (BudgetError::Exhausted(_) | BudgetError::Full(_))) if self.room == Room::Whole => {
                 return Tried::Missed(Err(error.into()));
             }
             Err(error) => return Tried::Over(Err(error.into())),
@@ -196,6 +196,9 @@ impl Attempt<'_> {
             0
         };
         if let Err(reason) = models.ask(&place, &way.provider.limits, expected).await {
+            if let Some(reservation) = reservation {
+                reservation.release().await;
+            }
             return Tried::Missed(Err(not_now(&way.name, reason)));
         }
         let mut account = Account {
@@ -223,6 +226,10 @@ impl Attempt<'_> {
         let (answered, tries) = call(models, &place, &wanted).await;
         account.tries = tries;
         let is_missed = answered.is_missed();
+        if is_missed && let Some(reservation) = account.reservation.take() {
+            // The next way needs the room.
+            reservation.release().await;
+        }
         let answer = pass(answered, account, asked.is_own_report);
         if is_missed {
             Tried::Missed(answer)
@@ -260,7 +267,7 @@ impl Attempt<'_> {
             },
         };
         let ledgers = &self.gateway.models.ledgers;
-        ledgers.reserve(self.member, most, self.room).await.map(Some)
+        ledgers.reserve(self.member, &most, self.room).await.map(Some)
     }
 }
 

@@ -33,6 +33,8 @@ mod queues;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod reservations;
+#[cfg(test)]
 mod results;
 #[cfg(test)]
 mod server;

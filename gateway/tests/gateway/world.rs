@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -106,7 +106,15 @@ impl World {
             store: store.clone(),
             queue: queue.clone(),
             registry,
-            models: Models::new(cluster.client(), store.clone(), queue, daily, background.clone()).unwrap(),
+            models: Models::new(
+                cluster.client(),
+                store.clone(),
+                queue,
+                daily,
+                &quotas,
+                background.clone(),
+            )
+            .unwrap(),
             metrics: metrics.clone(),
             heartbeat,
             operator_service_account: OPERATOR.to_owned(),
@@ -146,14 +154,7 @@ impl World {
     }
 
     pub async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Reply {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(body).unwrap();
-        let source: SocketAddr = "10.0.0.7:40000".parse().unwrap();
-        request.extensions_mut().insert(ConnectInfo(source));
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.response(method, path, headers, body).await;
         let (parts, body) = response.into_parts();
         let whole = body.collect().await.unwrap();
         Reply {
@@ -162,6 +163,24 @@ impl World {
             trailers: whole.trailers().cloned().unwrap_or_default(),
             body: whole.to_bytes(),
         }
+    }
+
+    /// The same with a body that is still to be read.
+    pub async fn response(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(body).unwrap();
+        let source: SocketAddr = "10.0.0.7:40000".parse().unwrap();
+        request.extensions_mut().insert(ConnectInfo(source));
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     pub async fn post(&self, path: &str, token: &str, body: &Value) -> Reply {
