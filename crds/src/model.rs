@@ -10,6 +10,8 @@ pub const BUDGET_EXHAUSTED: &str = "budget_exhausted";
 
 /// Value of that header in the trailer of an answer in which the model refused to go on. What a model said is known only at its end.
 pub const REFUSED: &str = "model_refused";
+/// The same of an answer that broke off, or ended in an error of the provider.
+pub const BROKEN: &str = "model_stream_broken";
 
 /// What an agent speaks, and a provider understands.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]

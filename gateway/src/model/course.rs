@@ -1,7 +1,6 @@
 //! An answer on its way to the agent, and what it comes to.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -10,26 +9,19 @@ use bytes::Bytes;
 use futures::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use stagecraft_api::budget::{Amount, Tokens};
-use stagecraft_api::model::{PROBLEM_HEADER, Problem, ProblemKind, Protocol, REFUSED};
+use stagecraft_api::model::{BROKEN, PROBLEM_HEADER, Problem, ProblemKind, Protocol, REFUSED};
 use tokio::time::timeout;
 
+use super::account::{Account, Outcome};
 use super::denied::Denied;
-use super::ledgers::Reservation;
-use super::models::{CallEnd, settle};
-use super::provider::Provider;
+use super::ending::{Word, word};
 use super::refused::is_refusal;
-use super::request::Operation;
-use super::sse::Events;
-use super::upstream::{Answer, silence};
-use super::usage::{Meter, cost, is_report_of_usage};
-use crate::metrics::Metrics;
-use crate::router::Gateway;
+use super::sse::{Event, Events};
+use super::upstream::{Answer, Begun, silence};
+use super::usage::is_report_of_usage;
 
 /// Longest answer that is no stream of which the usage is read, in bytes.
 const METERED_BYTES: usize = 32 * 1024 * 1024;
-/// Bytes of text that are taken for a token where the provider does not say how many there were.
-pub const BYTES_OF_A_TOKEN: u64 = 4;
 /// Headers of the provider that the agent gets to see.
 const RESPONSE_HEADERS: [&str; 6] = [
     "content-type",
@@ -43,10 +35,9 @@ const RESPONSE_HEADERS: [&str; 6] = [
 /// The answer as the agent gets it.
 pub fn pass(answered: Answer, mut account: Account, strip: bool) -> Result<Response, Denied> {
     let provider = account.provider.clone();
-    let is_failure = answered.is_failure();
     match answered {
         Answer::None(problem) => {
-            account.outcome = "no answer";
+            account.outcome = Outcome::NoAnswer;
             let message = format!("the model provider did not answer: {problem}");
             let denied = Denied::new(
                 StatusCode::BAD_GATEWAY,
@@ -61,21 +52,21 @@ pub fn pass(answered: Answer, mut account: Account, strip: bool) -> Result<Respo
             headers,
             body,
         } => {
-            // Its tries were reported when they failed.
-            account.outcome = if is_failure { "failed" } else { "error" };
+            account.outcome = Outcome::of(status);
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
             copy(&headers, response.headers_mut());
             Ok(response)
         }
-        Answer::Good(upstream) => {
-            let is_stream = upstream
-                .headers()
-                .get(header::CONTENT_TYPE)
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        Answer::Good(Begun {
+            upstream,
+            first,
+            is_stream,
+        }) => {
             let (status, headers) = (upstream.status(), upstream.headers().clone());
             let course = Course {
                 upstream,
+                first,
                 account,
                 limit: provider.timeout,
                 protocol: provider.protocol,
@@ -87,7 +78,8 @@ pub fn pass(answered: Answer, mut account: Account, strip: bool) -> Result<Respo
                 } else {
                     Reading::Whole(Vec::new())
                 },
-                refused: false,
+                is_whole: false,
+                end: None,
                 ended: false,
             };
             let mut response = Response::new(Body::new(StreamBody::new(course.frames())));
@@ -111,12 +103,16 @@ fn copy(from: &HeaderMap, to: &mut HeaderMap) {
 /// An answer under way.
 struct Course {
     upstream: reqwest::Response,
+    /// What of it was read before it was passed on.
+    first: Bytes,
     account: Account,
     limit: Duration,
     protocol: Protocol,
     reading: Reading,
-    /// Whether the model said that it does not go on.
-    refused: bool,
+    /// Whether a stream said all that belongs to its answer.
+    is_whole: bool,
+    /// How the answer itself says that it ends, where it ends otherwise than well.
+    end: Option<Outcome>,
     ended: bool,
 }
 
@@ -127,7 +123,7 @@ enum Reading {
 }
 
 impl Course {
-    /// The answer, and in a trailer whether the model refused.
+    /// The answer, and in a trailer whether the model refused, or the answer broke off.
     fn frames(self) -> impl stream::Stream<Item = Result<Frame<Bytes>, String>> + Send {
         stream::unfold(Some(self), |course| async move {
             let mut course = course?;
@@ -137,7 +133,11 @@ impl Course {
                     return Some((chunk.map(Frame::data), Some(course)));
                 }
             }
-            let code = course.refused.then(|| HeaderValue::from_static(REFUSED))?;
+            let code = match course.account.outcome {
+                Outcome::Refused => HeaderValue::from_static(REFUSED),
+                Outcome::Broken | Outcome::Interrupted => HeaderValue::from_static(BROKEN),
+                _ => return None,
+            };
             let name = HeaderName::from_static(PROBLEM_HEADER);
             Some((Ok(Frame::trailers(HeaderMap::from_iter([(name, code)]))), None))
         })
@@ -145,20 +145,20 @@ impl Course {
 
     /// What is passed on next; nothing of it where a piece completed no event that the agent is to see.
     async fn next(&mut self) -> Result<Bytes, String> {
+        let first = std::mem::take(&mut self.first);
+        if !first.is_empty() {
+            return Ok(self.take(first));
+        }
         match timeout(self.limit, self.upstream.chunk()).await {
             Ok(Ok(Some(chunk))) => Ok(self.take(chunk)),
-            Ok(Ok(None)) => {
-                self.ended = true;
-                Ok(self.finish())
-            }
-            Ok(Err(error)) => self.broke(stagecraft_api::error::chain(&error.without_url())),
-            Err(_) => self.broke(silence(self.limit)),
+            Ok(Ok(None)) => self.finish(),
+            Ok(Err(error)) => self.broke(&stagecraft_api::error::chain(&error.without_url())),
+            Err(_) => self.broke(&silence(self.limit)),
         }
     }
 
     fn take(&mut self, chunk: Bytes) -> Bytes {
         self.account.received = self.account.received.saturating_add(chunk.len() as u64);
-        let meter = &mut self.account.meter;
         match &mut self.reading {
             Reading::Whole(body) => {
                 if body.len() + chunk.len() <= METERED_BYTES {
@@ -166,44 +166,78 @@ impl Course {
                 }
                 chunk
             }
-            Reading::Events { events, strip } => {
-                let complete = events.feed(&chunk);
-                for event in &complete {
-                    meter.take(&event.data);
-                    self.refused |= is_refusal(self.protocol, &event.data);
-                }
+            Reading::Events { events, .. } => {
                 // Only whole events: an error of the gateway's own may have to follow.
-                let is_own = |data: &[u8]| *strip && is_report_of_usage(self.account.operation, data);
-                let kept = complete.into_iter().filter(|event| !is_own(&event.data));
+                let complete = events.feed(&chunk);
+                let kept = complete.into_iter().filter(|event| self.hear(event));
                 Bytes::from(kept.flat_map(|event| event.raw).collect::<Vec<u8>>())
             }
         }
     }
 
+    /// Reads an event. False when it is for the gateway alone.
+    fn hear(&mut self, event: &Event) -> bool {
+        self.read(&event.data);
+        let Reading::Events { strip: true, .. } = self.reading else {
+            return true;
+        };
+        !is_report_of_usage(self.account.operation, &event.data)
+    }
+
+    fn read(&mut self, data: &[u8]) {
+        self.account.meter.take(data);
+        if is_refusal(self.protocol, data) {
+            self.end = self.end.or(Some(Outcome::Refused));
+        }
+        match word(self.protocol, data) {
+            Word::Other => {}
+            Word::Whole => self.is_whole = true,
+            Word::Last => {
+                self.is_whole = true;
+                self.account.outcome = self.end.unwrap_or(Outcome::Answered);
+                self.account.settle();
+            }
+            Word::Error(complaint) if complaint.is_failure() => self.end = Some(Outcome::Broken),
+            Word::Error(_) => self.end = Some(Outcome::Interrupted),
+        }
+    }
+
     /// The provider has said all.
-    fn finish(&mut self) -> Bytes {
+    fn finish(&mut self) -> Result<Bytes, String> {
         let rest = match std::mem::replace(&mut self.reading, Reading::Whole(Vec::new())) {
             Reading::Whole(body) => {
-                self.account.meter.take(&body);
-                self.refused |= is_refusal(self.protocol, &body);
+                self.read(&body);
+                self.is_whole = true;
                 Bytes::new()
             }
-            Reading::Events { events, .. } => Bytes::from(events.finish()),
+            Reading::Events { events, strip } => {
+                let last = events.finish();
+                self.read(&last.data);
+                if !self.is_whole && self.end.is_none_or(|end| end == Outcome::Refused) {
+                    self.reading = Reading::Events {
+                        events: Events::default(),
+                        strip,
+                    };
+                    return self.broke("it ended before its last word");
+                }
+                Bytes::from(last.raw)
+            }
         };
-        self.account.outcome = if self.refused { "refused" } else { "answered" };
-        rest
+        self.ended = true;
+        self.account.outcome = self.end.unwrap_or(Outcome::Answered);
+        Ok(rest)
     }
 
     /// The answer ends in its middle. A stream says so by an event of its protocol, which an SDK raises as an error.
-    fn broke(&mut self, problem: String) -> Result<Bytes, String> {
+    fn broke(&mut self, problem: &str) -> Result<Bytes, String> {
         self.ended = true;
-        self.account.outcome = "broken";
+        self.account.outcome = Outcome::Broken;
         if matches!(self.reading, Reading::Whole(_)) {
-            return Err(problem);
+            return Err(problem.to_owned());
         }
         let problem = Problem {
             kind: ProblemKind::Server,
-            code: "model_stream_broken",
+            code: BROKEN,
             message: format!("the answer of the model provider broke off: {problem}"),
         };
         let data = self.protocol.error(&problem);
@@ -212,99 +246,5 @@ impl Course {
             Protocol::Openai => format!("data: {data}\n\n"),
         };
         Ok(Bytes::from(event))
-    }
-}
-
-/// What a call comes to. It is settled however it ends: also when the agent hangs up.
-pub struct Account {
-    pub gateway: Arc<Gateway>,
-    /// Namespace and name of the provider.
-    pub place: (String, String),
-    pub provider: Arc<Provider>,
-    pub operation: Operation,
-    pub model: String,
-    pub meter: Meter,
-    /// Of calls that are charged.
-    pub reservation: Option<Reservation>,
-    /// Sizes of what was sent and of what came back.
-    pub sent: u64,
-    pub received: u64,
-    /// Most tokens that it may write.
-    pub max_output: u64,
-    /// Tokens that the limits by the minute reckoned with.
-    pub expected: u64,
-    pub tries: u32,
-    pub began: Instant,
-    pub outcome: &'static str,
-}
-
-impl Account {
-    /// What the call took: as the provider reported it, or, where its answer broke off before, as much as was seen of it.
-    fn tokens(&self) -> Tokens {
-        let told = self.meter.tokens();
-        if self.meter.is_final() {
-            return told;
-        }
-        let seen = (self.received / BYTES_OF_A_TOKEN).min(self.max_output);
-        let is_input_known = told.input + told.cache_read + told.cache_write > 0;
-        Tokens {
-            input: if is_input_known {
-                told.input
-            } else {
-                self.sent.div_ceil(BYTES_OF_A_TOKEN)
-            },
-            output: told.output.max(seen),
-            ..told
-        }
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        let tokens = self.tokens();
-        let amount = Amount {
-            calls: 1,
-            tokens,
-            cost: cost(tokens, &self.provider.prices),
-        };
-        let was_taken = self.operation.is_charged()
-            && matches!(self.outcome, "answered" | "refused" | "broken" | "hung up");
-        if let Some(mut reservation) = self.reservation.take()
-            && was_taken
-        {
-            reservation.note(amount);
-        }
-        let end = CallEnd {
-            // Every try was reported when it failed; of a call that was given up nothing is known.
-            good: match self.outcome {
-                "broken" => Some(false),
-                "answered" | "refused" | "error" => Some(true),
-                _ => None,
-            },
-            expected: self.expected,
-            used: if was_taken { amount } else { Amount::default() },
-        };
-        let limits = self.provider.limits.clone();
-        settle(&self.gateway.models, self.place.clone(), limits, end);
-        let metrics: &Metrics = &self.gateway.metrics;
-        metrics.model_call(self.operation.path(), self.outcome, self.began.elapsed());
-        if was_taken {
-            metrics.model_used(amount);
-        }
-        tracing::info!(
-            provider = self.place.1,
-            model = self.model,
-            operation = self.operation.path(),
-            outcome = self.outcome,
-            tries = self.tries,
-            input_tokens = tokens.input,
-            output_tokens = tokens.output,
-            cache_write_tokens = tokens.cache_write,
-            cache_read_tokens = tokens.cache_read,
-            cost = amount.cost,
-            is_final = self.meter.is_final(),
-            seconds = self.began.elapsed().as_secs_f64(),
-            "called a model"
-        );
     }
 }

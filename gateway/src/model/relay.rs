@@ -13,7 +13,8 @@ use stagecraft_api::model::{ProblemKind, Protocol, RunModel};
 use stagecraft_api::provider::ModelFallback;
 use tokio::time::timeout;
 
-use super::course::{Account, BYTES_OF_A_TOKEN, pass};
+use super::account::{Account, BYTES_OF_A_TOKEN, Outcome};
+use super::course::pass;
 use super::denied::{Denied, no_provider, not_now};
 use super::ledger::Room;
 use super::ledgers::{BudgetError, Reservation};
@@ -215,7 +216,7 @@ impl Attempt<'_> {
             expected,
             tries: 0,
             began: self.began,
-            outcome: "hung up",
+            outcome: Outcome::HungUp,
         };
         let wanted = Call {
             provider: &way.provider,

@@ -44,8 +44,11 @@ impl Events {
     }
 
     /// What is left when the stream has ended: an event that was never completed.
-    pub fn finish(self) -> Vec<u8> {
-        self.rest
+    pub fn finish(self) -> Event {
+        Event {
+            data: data(&self.rest),
+            raw: self.rest,
+        }
     }
 
     /// Where the first event ends: after an empty line.
@@ -85,7 +88,7 @@ mod tests {
     fn told(pieces: &[&[u8]]) -> (Vec<Event>, Vec<u8>) {
         let mut events = Events::default();
         let told = pieces.iter().flat_map(|piece| events.feed(piece)).collect();
-        (told, events.finish())
+        (told, events.finish().raw)
     }
 
     fn texts(events: &[Event]) -> Vec<String> {

@@ -8,11 +8,13 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
 use tokio::time::timeout;
 
+use super::ending::{Complaint, Word, is_failure, word};
 use super::models::Models;
 use super::provider::Provider;
 use super::request::Operation;
 use super::retry::{Failure, Hints, pause};
 use super::shared::Place;
+use super::sse::Events;
 
 /// Longest body of an error that is read, in bytes.
 const ERROR_BYTES: usize = 256 * 1024;
@@ -36,8 +38,8 @@ pub struct Call<'call> {
 
 /// What came back.
 pub enum Answer {
-    /// Its body is still to come.
-    Good(Response),
+    /// Most of its body is still to come.
+    Good(Begun),
     /// An error of the provider, read whole.
     Bad {
         status: StatusCode,
@@ -46,6 +48,14 @@ pub enum Answer {
     },
     /// No answer.
     None(String),
+}
+
+/// An answer that began well.
+pub struct Begun {
+    pub upstream: Response,
+    /// What of its body was read.
+    pub first: Bytes,
+    pub is_stream: bool,
 }
 
 impl Answer {
@@ -59,7 +69,7 @@ impl Answer {
     pub fn is_failure(&self) -> bool {
         match self {
             Self::Good(_) => false,
-            Self::Bad { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
+            Self::Bad { status, .. } => is_failure(*status),
             Self::None(_) => true,
         }
     }
@@ -137,7 +147,7 @@ async fn once(http: &Client, call: &Call<'_>) -> Answer {
         Err(_) => return Answer::None(silence(provider.timeout)),
     };
     if response.status().is_success() {
-        return Answer::Good(response);
+        return begin(provider, response).await;
     }
     let (status, headers) = (response.status(), response.headers().clone());
     let body = timeout(provider.timeout, whole(response))
@@ -147,6 +157,45 @@ async fn once(http: &Client, call: &Call<'_>) -> Answer {
         status,
         headers,
         body,
+    }
+}
+
+/// Reads on until there is something to pass on. A stream whose first word is an error is one: nothing of it was passed on.
+async fn begin(provider: &Provider, mut upstream: Response) -> Answer {
+    let is_stream = upstream
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let (mut first, mut events) = (Vec::new(), Events::default());
+    loop {
+        let chunk = match timeout(provider.timeout, upstream.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => return Answer::None(stagecraft_api::error::chain(&error.without_url())),
+            Err(_) => return Answer::None(silence(provider.timeout)),
+        };
+        let is_over = chunk.is_none();
+        let chunk = chunk.unwrap_or_default();
+        first.extend_from_slice(&chunk);
+        let heard = events.feed(&chunk).into_iter().next();
+        if let Some(event) = &heard
+            && is_stream
+            && let Word::Error(Complaint { status, body }) = word(provider.protocol, &event.data)
+        {
+            let mut headers = upstream.headers().clone();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return Answer::Bad {
+                status,
+                headers,
+                body: Bytes::from(body.to_string()),
+            };
+        }
+        if is_over || heard.is_some() || !(is_stream || first.is_empty()) {
+            return Answer::Good(Begun {
+                upstream,
+                first: Bytes::from(first),
+                is_stream,
+            });
+        }
     }
 }
 

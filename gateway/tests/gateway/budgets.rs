@@ -80,7 +80,7 @@ async fn calls_at_once_pass_the_limit_by_one_at_the_most() {
     let slow = |_| {
         Step::stream(vec![
             Piece::Wait(std::time::Duration::from_millis(300)),
-            Piece::Bytes(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}\n\n".to_vec()),
+            Piece::Bytes(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}\n\ndata: {\"type\":\"message_stop\"}\n\n".to_vec()),
         ])
     };
     let server = ModelServer::start((0..20).map(slow)).await.unwrap();

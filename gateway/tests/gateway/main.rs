@@ -13,6 +13,8 @@ mod branch_store;
 #[cfg(test)]
 mod branches;
 #[cfg(test)]
+mod broken;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod cluster;

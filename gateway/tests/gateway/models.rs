@@ -10,7 +10,7 @@ use crate::world::{Reply, World};
 
 pub const MESSAGES: &str = "/v1/models/anthropic/v1/messages";
 const CHAT: &str = "/v1/models/openai/v1/chat/completions";
-const SECRET: &str = "sk-canary-0123456789";
+pub const SECRET: &str = "sk-canary-0123456789";
 
 pub const HELLO: &str = r#"{"type":"message","content":[{"type":"text","text":"hello"}],"usage":{"input_tokens":3,"output_tokens":4}}"#;
 
@@ -150,7 +150,8 @@ async fn a_stream_is_passed_on_as_it_came_wherever_it_is_cut() {
 #[tokio::test]
 async fn the_end_of_an_answer_tells_that_the_model_refused() {
     let refusal = r#"{"type":"message","stop_reason":"refusal","content":[],"usage":{"input_tokens":3,"output_tokens":1}}"#;
-    let stream = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"refusal\"},\"usage\":{\"output_tokens\":1}}\n\n";
+    let stream = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"refusal\"},\"usage\":{\"output_tokens\":1}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
     let server = ModelServer::start([
         Step::json(200, &[], HELLO),
         Step::json(200, &[], refusal),
