@@ -87,6 +87,15 @@ pub struct ModelProviderSpec {
     #[serde(default)]
     pub fallback_on_budget: bool,
 
+    /// What agents may have the provider do with things outside of their requests; a hijacked agent has a way out by each. Names of tools that the
+    /// provider runs (`web_search`, `web_fetch`, `code_execution`, `mcp`...), of fields (`mcp_servers`, `container`, `web_search_options`, `background`,
+    /// `conversation`, `previous_response_id`, `prompt`, `store`), of features by beta header (`mcp-client`), without the date of a version; `url` for
+    /// images and documents that the provider fetches, `file` and `item_reference` for what it has kept. The refusal of a call names what to add. What
+    /// such tools take beside tokens is in no budget. Default: nothing. At most 32 of 100 characters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 100)))]
+    pub server_tools: Vec<String>,
+
     /// Limits of what is sent to the provider.
     #[serde(default)]
     pub limits: ProviderLimits,

@@ -6,6 +6,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use stagecraft_api::model::{BUDGET_EXHAUSTED, PROBLEM_HEADER, Problem, ProblemKind, Protocol};
 
+use super::confine::Confined;
+use super::content::Reach;
 use super::ledgers::BudgetError;
 use super::models::NotNow;
 use super::provider::ProviderError;
@@ -170,6 +172,24 @@ pub fn no_provider() -> Denied {
         "no_model_provider",
         "the Workflow names no model provider: set spec.model.provider to a ModelProvider of its namespace",
     )
+}
+
+/// The request has its provider reach beyond it.
+pub fn confined(provider: &str, error: Confined) -> Denied {
+    match error {
+        Confined::Reaches(Reach { ref name, .. }) => {
+            let message = format!(
+                "{error}, which ModelProvider {provider} does not allow: leave it out, or add {name:?} to spec.serverTools of \
+                 ModelProvider {provider}"
+            );
+            let (status, kind) = (StatusCode::FORBIDDEN, ProblemKind::Permission);
+            Denied::new(status, kind, "server_tool_not_allowed", message)
+        }
+        Confined::Unreadable(_) => {
+            let (status, kind) = (StatusCode::BAD_REQUEST, ProblemKind::Request);
+            Denied::new(status, kind, "invalid_request", error.to_string())
+        }
+    }
 }
 
 /// The provider is left alone, or enough was sent to it.

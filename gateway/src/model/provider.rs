@@ -44,6 +44,8 @@ pub struct Provider {
     /// What is called instead.
     pub fallback: Vec<ModelFallback>,
     pub fallback_on_budget: bool,
+    /// What agents may have it do with things outside of their requests.
+    pub server_tools: Vec<String>,
 }
 
 /// Why there is no provider.
@@ -93,6 +95,7 @@ impl Provider {
             max_output: spec.max_output_tokens.into(),
             fallback: spec.fallback.clone(),
             fallback_on_budget: spec.fallback_on_budget,
+            server_tools: spec.server_tools.clone(),
         })
     }
 

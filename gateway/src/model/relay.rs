@@ -14,8 +14,9 @@ use stagecraft_api::provider::ModelFallback;
 use tokio::time::timeout;
 
 use super::account::{Account, BYTES_OF_A_TOKEN, Outcome};
+use super::confine::{allows, check, check_headers};
 use super::course::pass;
-use super::denied::{Denied, no_provider, not_now};
+use super::denied::{Denied, confined, no_provider, not_now};
 use super::ledger::Room;
 use super::ledgers::{BudgetError, Reservation};
 use super::provider::Provider;
@@ -89,10 +90,15 @@ async fn answer(
             message,
         ));
     }
+    let confined = |error| confined(&choice.provider, error);
+    check_headers(&head.headers, &provider.server_tools).map_err(confined)?;
     let prompt = match operation {
         Operation::Models => None,
         _ => Some(prompt(body, choice, &provider).await?),
     };
+    if let Some(prompt) = &prompt {
+        check(operation, &prompt.fields, &provider.server_tools).map_err(confined)?;
+    }
     let fallback_on_budget = provider.fallback_on_budget;
     let mut ways = vec![Way {
         name: choice.provider.clone(),
@@ -101,6 +107,15 @@ async fn answer(
     }];
     if operation.is_charged() {
         other_ways(&gateway, &member, &mut ways).await;
+        // A fallback may allow less.
+        ways.retain(|way| {
+            let tools = &way.provider.server_tools;
+            let headers = check_headers(&head.headers, tools).is_ok();
+            headers
+                && prompt
+                    .as_ref()
+                    .is_none_or(|prompt| check(operation, &prompt.fields, tools).is_ok())
+        });
     }
     let mut ways = ways.into_iter().peekable();
     loop {
@@ -295,6 +310,9 @@ impl Asked {
     fn of(mut prompt: Prompt, operation: Operation, way: &Way) -> Self {
         if let Some(model) = &way.model {
             prompt.set_model(model);
+        }
+        if operation == Operation::Responses && !allows(&way.provider.server_tools, "store") {
+            prompt.keep_nothing();
         }
         let is_chat = operation == Operation::ChatCompletions && prompt.is_streamed;
         let is_own_report = is_chat && prompt.ask_for_usage();

@@ -1,8 +1,9 @@
 //! What of a request for a model the gateway has to know.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ pub use stagecraft_api::model::Operation;
 /// depends.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    fields: Fields,
+    pub fields: Fields,
     pub model: String,
     pub is_streamed: bool,
     /// Most tokens that it may write, where it says so.
@@ -56,6 +57,14 @@ impl Prompt {
         self.fields.set("model", &json!(model));
     }
 
+    /// Has the provider keep nothing, where the agent left that to it.
+    pub fn keep_nothing(&mut self) {
+        let told = self.fields.get("store").map(RawValue::get);
+        if told.is_none_or(|told| told == "null") {
+            self.fields.set("store", &Value::Bool(false));
+        }
+    }
+
     /// Asks a stream of Chat Completions to report its usage, which it does on request alone. True when the agent had not asked for
     /// that: then the report is not its own.
     pub fn ask_for_usage(&mut self) -> bool {
@@ -90,10 +99,10 @@ impl Prompt {
 
 /// The fields of a JSON object as they came.
 #[derive(Clone, Debug)]
-struct Fields(Vec<(String, Box<RawValue>)>);
+pub struct Fields(Vec<(String, Box<RawValue>)>);
 
 impl Fields {
-    fn get(&self, name: &str) -> Option<&RawValue> {
+    pub fn get(&self, name: &str) -> Option<&RawValue> {
         let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
         Some(value)
     }
@@ -120,9 +129,13 @@ impl<'de> Deserialize<'de> for Fields {
             }
 
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
+                let (mut fields, mut names) = (Vec::new(), HashSet::new());
+                while let Some((name, value)) = map.next_entry::<String, _>()? {
+                    // The provider might read the other one.
+                    if !names.insert(name.clone()) {
+                        return Err(M::Error::custom(format!("{name} is given twice")));
+                    }
+                    fields.push((name, value));
                 }
                 Ok(Fields(fields))
             }

@@ -19,6 +19,8 @@ mod budgets;
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod confinement;
+#[cfg(test)]
 mod fallback;
 #[cfg(test)]
 mod hostile;
