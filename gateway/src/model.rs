@@ -1,6 +1,6 @@
 //! Calls of models: the gateway picks the provider of the Workflow, adds its key, and passes the answer on as it comes.
 //!
-//! Reading order: [`relay`] is the course of a call, with [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`], [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
+//! Reading order: [`relay`] is the course of a call, with [`way`], [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`], [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
 //! [`retry`]), [`course`] (the answer, by [`sse`], [`ending`], [`refused`] and [`usage`]) and [`account`] (what it comes to) as its steps; [`denied`] is what ends it before. [`report`] is what the operator is told.
 
 pub mod account;
@@ -24,5 +24,6 @@ pub mod shared;
 pub mod sse;
 pub mod upstream;
 pub mod usage;
+pub mod way;
 
 pub use models::Models;

@@ -147,6 +147,15 @@ impl Step {
         })
     }
 
+    /// An answer in one piece that arrives in several.
+    pub fn whole(pieces: Vec<Piece>) -> Self {
+        Self::Raw(Raw {
+            status: 200,
+            headers: owned(&[("content-type", "application/json")]),
+            pieces,
+        })
+    }
+
     /// An error as both providers write it.
     pub fn error(status: u16, headers: &[(&str, &str)], kind: &str, message: &str) -> Self {
         let body = json!({"type": "error", "error": {"type": kind, "message": message, "code": kind, "param": null}});

@@ -17,6 +17,8 @@ use crate::router::Gateway;
 
 /// Bytes of text that are taken for a token where the provider does not say how many there were.
 pub const BYTES_OF_A_TOKEN: u64 = 4;
+/// No model writes more tokens than this in a second.
+const TOKENS_A_SECOND: u64 = 1000;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,10 @@ pub enum Outcome {
     Error,
     /// A limit, or a key without leave: says nothing of the provider's health.
     NoLeave,
+    /// Nothing was sent.
     NoAnswer,
+    /// It was sent, and no answer came.
+    Lost,
     /// The agent did not wait.
     HungUp,
 }
@@ -56,14 +61,18 @@ impl Outcome {
         match self {
             Self::Answered | Self::Refused | Self::Error => Some(true),
             Self::Broken => Some(false),
-            Self::Interrupted | Self::Failed | Self::NoLeave | Self::NoAnswer | Self::HungUp => None,
+            Self::Interrupted | Self::Failed | Self::NoLeave | Self::NoAnswer | Self::Lost | Self::HungUp => {
+                None
+            }
         }
     }
 
     /// Whether the provider has worked for it.
     fn is_paid(self) -> bool {
         match self {
-            Self::Answered | Self::Refused | Self::Broken | Self::Interrupted | Self::HungUp => true,
+            Self::Answered | Self::Refused | Self::Broken | Self::Interrupted | Self::Lost | Self::HungUp => {
+                true
+            }
             Self::Failed | Self::Error | Self::NoLeave | Self::NoAnswer => false,
         }
     }
@@ -75,7 +84,7 @@ impl Outcome {
             Self::Broken | Self::Interrupted => "broken",
             Self::Failed => "failed",
             Self::Error | Self::NoLeave => "error",
-            Self::NoAnswer => "no answer",
+            Self::NoAnswer | Self::Lost => "no answer",
             Self::HungUp => "hung up",
         }
     }
@@ -95,6 +104,10 @@ pub struct Account {
     /// Sizes of what was sent and of what came back.
     pub sent: u64,
     pub received: u64,
+    /// When the last try was sent.
+    pub sent_at: Option<Instant>,
+    /// Whether the provider may have written more than came back.
+    pub is_hidden: bool,
     /// Most tokens that it may write.
     pub max_output: u64,
     /// Tokens that the limits by the minute reckoned with.
@@ -105,13 +118,21 @@ pub struct Account {
 }
 
 impl Account {
-    /// What the call took: as the provider reported it, or, where its answer broke off before, as much as was seen of it.
+    /// What the call took: as the provider reported it, or, where its answer broke off before, as much as was seen
+    /// of it. Where it may be more, it is as much as there was time for.
     fn tokens(&self) -> Tokens {
         let told = self.meter.tokens();
         if self.meter.is_final() {
             return told;
         }
-        let seen = (self.received / BYTES_OF_A_TOKEN).min(self.max_output);
+        let time = self.sent_at.map(|at| at.elapsed()).unwrap_or_default();
+        let written = if self.is_hidden {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            millis.saturating_mul(TOKENS_A_SECOND).div_ceil(1000)
+        } else {
+            self.received / BYTES_OF_A_TOKEN
+        };
+        let written = written.min(self.max_output);
         let is_input_known = told.input + told.cache_read + told.cache_write > 0;
         Tokens {
             input: if is_input_known {
@@ -119,7 +140,7 @@ impl Account {
             } else {
                 self.sent.div_ceil(BYTES_OF_A_TOKEN)
             },
-            output: told.output.max(seen),
+            output: told.output.max(written),
             ..told
         }
     }
@@ -134,16 +155,27 @@ impl Account {
     }
 
     fn is_paid(&self) -> bool {
-        self.operation.is_charged() && self.outcome.is_paid()
+        self.operation.is_charged() && self.outcome.is_paid() && self.sent_at.is_some()
+    }
+
+    /// Settles the budgets now.
+    pub async fn close(&mut self) {
+        if let Some(reservation) = self.noted() {
+            reservation.close().await;
+        }
     }
 
     /// Settles the budgets. An agent goes on at the last word of an answer, before its body ends.
     pub fn settle(&mut self) {
-        if let Some(mut reservation) = self.reservation.take()
-            && self.is_paid()
-        {
+        drop(self.noted());
+    }
+
+    fn noted(&mut self) -> Option<Reservation> {
+        let mut reservation = self.reservation.take()?;
+        if self.is_paid() {
             reservation.note(self.amount());
         }
+        Some(reservation)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
@@ -13,11 +13,12 @@ use stagecraft_api::model::{BROKEN, PROBLEM_HEADER, Problem, ProblemKind, Protoc
 use tokio::time::timeout;
 
 use super::account::{Account, Outcome};
-use super::denied::Denied;
+use super::denied::{Denied, no_answer};
 use super::ending::{Word, word};
+use super::ledgers::LONGEST_CALL;
 use super::refused::is_refusal;
 use super::sse::{Event, Events};
-use super::upstream::{Answer, Begun, silence};
+use super::upstream::{AFTER_AGENT, Answer, Begun, silence};
 use super::usage::is_report_of_usage;
 
 /// Longest answer that is no stream of which the usage is read, in bytes.
@@ -33,26 +34,16 @@ const RESPONSE_HEADERS: [&str; 6] = [
 ];
 
 /// The answer as the agent gets it.
-pub fn pass(answered: Answer, mut account: Account, strip: bool) -> Result<Response, Denied> {
+pub fn pass(answered: Answer, account: Account, strip: bool) -> Result<Response, Denied> {
     let provider = account.provider.clone();
     match answered {
-        Answer::None(problem) => {
-            account.outcome = Outcome::NoAnswer;
-            let message = format!("the model provider did not answer: {problem}");
-            let denied = Denied::new(
-                StatusCode::BAD_GATEWAY,
-                ProblemKind::Server,
-                "model_provider_away",
-                message,
-            );
-            Err(denied.later(Duration::from_secs(5)))
-        }
+        Answer::Away(problem) | Answer::Lost(problem) => Err(no_answer(&problem)),
+        Answer::GivenUp => Err(no_answer("the agent left")),
         Answer::Bad {
             status,
             headers,
             body,
         } => {
-            account.outcome = Outcome::of(status);
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
             copy(&headers, response.headers_mut());
@@ -125,12 +116,13 @@ enum Reading {
 impl Course {
     /// The answer, and in a trailer whether the model refused, or the answer broke off.
     fn frames(self) -> impl stream::Stream<Item = Result<Frame<Bytes>, String>> + Send {
-        stream::unfold(Some(self), |course| async move {
-            let mut course = course?;
+        stream::unfold(Some(Watched(Some(self))), |watched| async move {
+            let mut watched = watched?;
+            let course = watched.0.as_mut()?;
             while !course.ended {
                 let chunk = course.next().await;
                 if !chunk.as_ref().is_ok_and(Bytes::is_empty) {
-                    return Some((chunk.map(Frame::data), Some(course)));
+                    return Some((chunk.map(Frame::data), Some(watched)));
                 }
             }
             let code = match course.account.outcome {
@@ -149,10 +141,12 @@ impl Course {
         if !first.is_empty() {
             return Ok(self.take(first));
         }
-        match timeout(self.limit, self.upstream.chunk()).await {
+        let left = LONGEST_CALL.saturating_sub(self.account.began.elapsed());
+        match timeout(self.limit.min(left), self.upstream.chunk()).await {
             Ok(Ok(Some(chunk))) => Ok(self.take(chunk)),
             Ok(Ok(None)) => self.finish(),
             Ok(Err(error)) => self.broke(&stagecraft_api::error::chain(&error.without_url())),
+            Err(_) if left < self.limit => self.broke("it went on for too long"),
             Err(_) => self.broke(&silence(self.limit)),
         }
     }
@@ -233,6 +227,7 @@ impl Course {
         self.ended = true;
         self.account.outcome = Outcome::Broken;
         if matches!(self.reading, Reading::Whole(_)) {
+            self.account.is_hidden = true;
             return Err(problem.to_owned());
         }
         let problem = Problem {
@@ -246,5 +241,28 @@ impl Course {
             Protocol::Openai => format!("data: {data}\n\n"),
         };
         Ok(Bytes::from(event))
+    }
+}
+
+/// An answer that is read to its end also when the agent does not: what it took is known there.
+struct Watched(Option<Course>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let Some(mut course) = self.0.take().filter(|course| !course.ended) else {
+            return;
+        };
+        let background = course.account.gateway.background.clone();
+        background.spawn(async move {
+            let reading = async {
+                while !course.ended {
+                    // Nobody hears of it any more.
+                    let _ = course.next().await;
+                }
+            };
+            if timeout(AFTER_AGENT, reading).await.is_err() {
+                course.account.is_hidden = true;
+            }
+        });
     }
 }

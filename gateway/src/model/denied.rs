@@ -174,6 +174,13 @@ pub fn no_provider() -> Denied {
     )
 }
 
+/// The provider was asked, or could not be, and did not answer.
+pub fn no_answer(problem: &str) -> Denied {
+    let message = format!("the model provider did not answer: {problem}");
+    let (status, kind) = (StatusCode::BAD_GATEWAY, ProblemKind::Server);
+    Denied::new(status, kind, "model_provider_away", message).later(Duration::from_secs(5))
+}
+
 /// The request has its provider reach beyond it.
 pub fn confined(provider: &str, error: Confined) -> Denied {
     match error {

@@ -18,8 +18,8 @@ use crate::authorize::Member;
 use crate::store::ledgers::{FRESH, LedgerPlace};
 use crate::store::{Store, StoreError};
 
-/// Longest course of a call, in seconds. One that a killed gateway leaves open counts with its maximum after it.
-pub const LONGEST_CALL: u64 = 3600;
+/// Longest course of a call. One that a killed gateway leaves open counts with its maximum after it.
+pub const LONGEST_CALL: Duration = Duration::from_hours(1);
 /// Most ledgers of which a copy is kept.
 const COPIES: usize = 4096;
 /// A day, in seconds.
@@ -128,7 +128,7 @@ impl Ledgers {
             let Some((slot, freed, no_room)) = self.enter(&mut reservation, member, room).await? else {
                 return Ok(reservation);
             };
-            reservation.release().await;
+            reservation.close().await;
             let used = match no_room {
                 NoRoom::Exhausted(used) => return Err(BudgetError::Exhausted(used)),
                 NoRoom::Full(used) => used,
@@ -152,7 +152,7 @@ impl Ledgers {
     ) -> Result<Option<(Arc<Slot>, OwnedNotified, NoRoom)>, BudgetError> {
         let now = Moment::now();
         let open = Open {
-            until: now.plus_seconds(LONGEST_CALL),
+            until: now.plus_seconds(LONGEST_CALL.as_secs()),
             most: reservation.most.clone(),
         };
         for (place, limits) in self.limits(member, &open.most, now) {
@@ -321,7 +321,7 @@ impl Reservation {
 
 impl Reservation {
     /// Ends it now, where that may not wait for its drop.
-    pub async fn release(mut self) {
+    pub async fn close(mut self) {
         self.end().await;
     }
 

@@ -1,23 +1,29 @@
 //! One call of a provider, made again where that may help.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
+use super::account::{Account, Outcome};
 use super::ending::{Complaint, Word, is_failure, word};
-use super::models::Models;
 use super::provider::Provider;
 use super::request::Operation;
-use super::retry::{Failure, Hints, pause};
-use super::shared::Place;
+use super::retry::{Failure, Hints, Patience, pause};
 use super::sse::Events;
 
 /// Longest body of an error that is read, in bytes.
 const ERROR_BYTES: usize = 256 * 1024;
+
+/// How long an answer is read on when the agent has left, for its report of usage.
+pub const AFTER_AGENT: Duration = Duration::from_secs(15);
+/// A connection that ends this soon after a request was sent had been closed before: nobody has worked on it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Headers of the agent that the provider gets to see.
 const REQUEST_HEADERS: [&str; 5] = [
@@ -29,11 +35,20 @@ const REQUEST_HEADERS: [&str; 5] = [
 ];
 
 /// What is to be sent.
-pub struct Call<'call> {
-    pub provider: &'call Provider,
+pub struct Call {
+    pub provider: Arc<Provider>,
     pub operation: Operation,
-    pub headers: &'call HeaderMap,
+    pub headers: HeaderMap,
     pub body: Bytes,
+}
+
+/// What of the agent's headers the provider gets to see.
+pub fn kept(headers: &HeaderMap) -> HeaderMap {
+    let kept = REQUEST_HEADERS.into_iter().filter_map(|name| {
+        let value = headers.get(name)?.clone();
+        Some((HeaderName::from_static(name), value))
+    });
+    kept.collect()
 }
 
 /// What came back.
@@ -46,8 +61,12 @@ pub enum Answer {
         headers: HeaderMap,
         body: Bytes,
     },
-    /// No answer.
-    None(String),
+    /// Nothing was sent, or to nobody.
+    Away(String),
+    /// It was sent, and no answer came. The provider may have worked on it.
+    Lost(String),
+    /// The agent left before there was an answer.
+    GivenUp,
 }
 
 /// An answer that began well.
@@ -66,34 +85,37 @@ impl Answer {
     }
 
     /// Whether it speaks against the provider's health: what the agent did wrong does not, nor does a limit.
-    pub fn is_failure(&self) -> bool {
+    fn is_failure(&self) -> bool {
         match self {
-            Self::Good(_) => false,
+            Self::Good(_) | Self::GivenUp => false,
             Self::Bad { status, .. } => is_failure(*status),
-            Self::None(_) => true,
+            Self::Away(_) | Self::Lost(_) => true,
         }
     }
-}
 
-/// Calls until there is an answer to pass on. Every try that speaks against the provider's health is reported, and a provider that is left
-/// alone from then on is not tried again.
-pub async fn call(models: &Models, place: &Place, call: &Call<'_>) -> (Answer, u32) {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let answer = once(&models.http, call).await;
-        let may_go_on = !answer.is_failure() || models.report(place, false).await;
-        let next = match &answer {
-            Answer::Good(_) => None,
-            Answer::Bad {
+    /// How the call ended by it; of a good one it is not known before its own end.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Good(_) | Self::GivenUp => Outcome::HungUp,
+            Self::Bad { status, .. } => Outcome::of(*status),
+            Self::Away(_) => Outcome::NoAnswer,
+            Self::Lost(_) => Outcome::Lost,
+        }
+    }
+
+    /// The pause before the next try; none when there is none. What was sent and lost is not sent again: it would be paid twice.
+    fn pause(&self, tries: u32, patience: Patience) -> Option<Duration> {
+        match self {
+            Self::Good(_) | Self::Lost(_) | Self::GivenUp => None,
+            Self::Away(_) => pause(&Failure::Away, tries, patience, fastrand::f64()),
+            Self::Bad {
                 status,
                 headers,
                 body,
             } => {
                 let text = |name| {
-                    headers
-                        .get(name)
-                        .and_then(|value: &HeaderValue| value.to_str().ok())
+                    let value: &HeaderValue = headers.get(name)?;
+                    value.to_str().ok()
                 };
                 let failure = Failure::Status {
                     status: status.as_u16(),
@@ -104,18 +126,41 @@ pub async fn call(models: &Models, place: &Place, call: &Call<'_>) -> (Answer, u
                     },
                     body,
                 };
-                pause(&failure, tries, models.patience, fastrand::f64())
+                pause(&failure, tries, patience, fastrand::f64())
             }
-            Answer::None(_) => pause(&Failure::Away, tries, models.patience, fastrand::f64()),
-        };
-        match next.filter(|_| may_go_on) {
-            Some(pause) => tokio::time::sleep(pause).await,
-            None => return (answer, tries),
         }
     }
 }
 
-async fn once(http: &Client, call: &Call<'_>) -> Answer {
+/// Calls until there is an answer to pass on. Every try that speaks against the provider's health is reported, and a provider that is left
+/// alone from then on is not tried again. When the agent leaves, the try under way is waited for, for a while.
+pub async fn call(call: &Call, account: &mut Account, agent_left: &CancellationToken) -> Answer {
+    let models = account.gateway.models.clone();
+    loop {
+        account.tries += 1;
+        account.sent_at = Some(Instant::now());
+        let left = async {
+            agent_left.cancelled().await;
+            sleep(AFTER_AGENT).await;
+        };
+        let answer = tokio::select! {
+            answer = once(&models.http, call) => answer,
+            () = left => Answer::GivenUp,
+        };
+        account.is_hidden = matches!(answer, Answer::Lost(_) | Answer::GivenUp);
+        let may_go_on = !answer.is_failure() || models.report(&account.place, false).await;
+        let next = answer.pause(account.tries, models.patience);
+        let Some(pause) = next.filter(|_| may_go_on) else {
+            return answer;
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = agent_left.cancelled() => return answer,
+        }
+    }
+}
+
+async fn once(http: &Client, call: &Call) -> Answer {
     let Call {
         provider,
         operation,
@@ -127,12 +172,9 @@ async fn once(http: &Client, call: &Call<'_>) -> Answer {
     } else {
         Method::POST
     };
-    let mut request = http.request(method.clone(), provider.url(*operation));
-    for name in REQUEST_HEADERS {
-        if let Some(value) = headers.get(name) {
-            request = request.header(name, value);
-        }
-    }
+    let mut request = http
+        .request(method.clone(), provider.url(*operation))
+        .headers(headers.clone());
     if let Some((name, value)) = provider.authorization() {
         request = request.header(HeaderName::from_static(name), value);
     }
@@ -141,10 +183,19 @@ async fn once(http: &Client, call: &Call<'_>) -> Answer {
             .header(CONTENT_TYPE, "application/json")
             .body(body.clone());
     }
+    let began = Instant::now();
     let response = match timeout(provider.timeout, request.send()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Answer::None(stagecraft_api::error::chain(&error.without_url())),
-        Err(_) => return Answer::None(silence(provider.timeout)),
+        Ok(Err(error)) => {
+            let nobody = error.is_connect() || began.elapsed() < AT_ONCE;
+            let problem = stagecraft_api::error::chain(&error.without_url());
+            return if nobody {
+                Answer::Away(problem)
+            } else {
+                Answer::Lost(problem)
+            };
+        }
+        Err(_) => return Answer::Lost(silence(provider.timeout)),
     };
     if response.status().is_success() {
         return begin(provider, response).await;
@@ -170,8 +221,8 @@ async fn begin(provider: &Provider, mut upstream: Response) -> Answer {
     loop {
         let chunk = match timeout(provider.timeout, upstream.chunk()).await {
             Ok(Ok(chunk)) => chunk,
-            Ok(Err(error)) => return Answer::None(stagecraft_api::error::chain(&error.without_url())),
-            Err(_) => return Answer::None(silence(provider.timeout)),
+            Ok(Err(error)) => return Answer::Lost(stagecraft_api::error::chain(&error.without_url())),
+            Err(_) => return Answer::Lost(silence(provider.timeout)),
         };
         let is_over = chunk.is_none();
         let chunk = chunk.unwrap_or_default();

@@ -29,6 +29,8 @@ mod images;
 #[cfg(test)]
 mod model_keys;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod operator;
