@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
+use crate::model::crowd::BODY_BYTES;
 use crate::model::ledgers::DailyBudgets;
 use crate::registry::RegistrySettings;
 
@@ -141,6 +142,13 @@ pub struct Quotas {
     /// Events that one attempt may send, a minute.
     #[arg(long, env = "STAGECRAFT_ATTEMPT_EVENTS_PER_MINUTE", default_value_t = 1000)]
     pub attempt_events_per_minute: u32,
+    /// Calls of models that one attempt may have under way.
+    #[arg(long, env = "STAGECRAFT_ATTEMPT_MODEL_CALLS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub attempt_model_calls: u32,
+    /// Bytes that the requests of all calls of models may take, until the provider begins to answer. Each may have 32 MiB, and is held twice at
+    /// the most, so the gateway needs about twice as much memory. From 32 MiB.
+    #[arg(long, env = "STAGECRAFT_MODEL_REQUEST_BYTES", default_value_t = 128 * 1024 * 1024, value_parser = request_bytes)]
+    pub model_request_bytes: usize,
     /// How long a call of a model waits where calls under way may use up a budget, in seconds. Then it is told to come back.
     #[arg(long, env = "STAGECRAFT_MODEL_BUDGET_WAIT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=300))]
     pub model_budget_wait_seconds: u32,
@@ -154,9 +162,20 @@ impl Default for Quotas {
             attempt_requests_per_second: 100,
             attempt_requests_burst: 500,
             attempt_events_per_minute: 1000,
+            attempt_model_calls: 16,
+            model_request_bytes: 128 * 1024 * 1024,
             model_budget_wait_seconds: 60,
         }
     }
+}
+
+/// Less than one request, and none of that size would ever be let through.
+fn request_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if bytes < BODY_BYTES {
+        return Err(format!("a single request may have {BODY_BYTES} bytes"));
+    }
+    Ok(bytes)
 }
 
 /// A password that no debug output shows.

@@ -1,6 +1,6 @@
 //! Calls of models: the gateway picks the provider of the Workflow, adds its key, and passes the answer on as it comes.
 //!
-//! Reading order: [`relay`] is the course of a call, with [`way`], [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`], [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
+//! Reading order: [`relay`] is the course of a call, with [`crowd`] (who else calls?), [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`], [`way`] (one for each fallback), [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
 //! [`retry`]), [`course`] (the answer, by [`sse`], [`ending`], [`refused`] and [`usage`]) and [`account`] (what it comes to) as its steps; [`denied`] is what ends it before. [`report`] is what the operator is told.
 
 pub mod account;
@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod confine;
 pub mod content;
 pub mod course;
+pub mod crowd;
 pub mod denied;
 pub mod ending;
 pub mod health;

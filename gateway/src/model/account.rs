@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use stagecraft_api::budget::{Amount, Tokens};
 
+use super::crowd::Seat;
 use super::ending::is_failure;
 use super::ledgers::Reservation;
 use super::models::{CallEnd, settle};
@@ -101,6 +102,7 @@ pub struct Account {
     pub meter: Meter,
     /// Of calls that are charged.
     pub reservation: Option<Reservation>,
+    pub seat: Arc<Seat>,
     /// Sizes of what was sent and of what came back.
     pub sent: u64,
     pub received: u64,

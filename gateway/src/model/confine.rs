@@ -3,7 +3,6 @@
 
 use axum::http::HeaderMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use stagecraft_api::error::truncate;
 
 use super::content::{Look, Reach};
@@ -88,9 +87,9 @@ fn contents_of(operation: Operation) -> &'static [&'static str] {
 pub fn check(operation: Operation, fields: &Fields, allowed: &[String]) -> Result<(), Confined> {
     for name in fields_of(operation) {
         if let Some(value) = fields.get(name)
-            && !matches!(value.get(), "null" | "false" | "[]" | "\"\"")
+            && !matches!(value, "null" | "false" | "[]" | "\"\"")
         {
-            let told = value.get().trim_matches('"');
+            let told = value.trim_matches('"');
             deny(allowed, Reach::new(name, told, name))?;
         }
     }
@@ -129,14 +128,14 @@ pub fn check_headers(headers: &HeaderMap, allowed: &[String]) -> Result<(), Conf
     Ok(())
 }
 
-fn check_tools(tools: &RawValue, allowed: &[String]) -> Result<(), Confined> {
+fn check_tools(tools: &str, allowed: &[String]) -> Result<(), Confined> {
     #[derive(Deserialize)]
     struct Tool {
         #[serde(rename = "type")]
         kind: Option<String>,
     }
     let tools: Option<Vec<Tool>> =
-        serde_json::from_str(tools.get()).map_err(|error| Confined::Unreadable(error.to_string()))?;
+        serde_json::from_str(tools).map_err(|error| Confined::Unreadable(error.to_string()))?;
     for (index, Tool { kind }) in tools.into_iter().flatten().enumerate() {
         let Some(kind) = kind else { continue };
         let base = undated(&kind);

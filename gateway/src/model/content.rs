@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use stagecraft_api::error::truncate;
 
 use super::confine::allows;
@@ -42,8 +41,8 @@ pub struct Look<'look> {
 }
 
 impl Look<'_> {
-    pub fn into(self, value: &RawValue) -> serde_json::Result<Option<Reach>> {
-        let mut source = serde_json::Deserializer::from_str(value.get());
+    pub fn into(self, value: &str) -> serde_json::Result<Option<Reach>> {
+        let mut source = serde_json::Deserializer::from_str(value);
         Ok(self.deserialize(&mut source)?.reach)
     }
 

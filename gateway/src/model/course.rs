@@ -22,7 +22,7 @@ use super::upstream::{AFTER_AGENT, Answer, Begun, silence};
 use super::usage::is_report_of_usage;
 
 /// Longest answer that is no stream of which the usage is read, in bytes.
-const METERED_BYTES: usize = 32 * 1024 * 1024;
+const METERED_BYTES: usize = 8 * 1024 * 1024;
 /// Headers of the provider that the agent gets to see.
 const RESPONSE_HEADERS: [&str; 6] = [
     "content-type",
@@ -133,6 +133,18 @@ impl Course {
             let name = HeaderName::from_static(PROBLEM_HEADER);
             Some((Ok(Frame::trailers(HeaderMap::from_iter([(name, code)]))), None))
         })
+    }
+
+    /// Reads the rest, of which nobody hears any more.
+    async fn read_on(mut self) {
+        let reading = async {
+            while !self.ended {
+                let _ = self.next().await;
+            }
+        };
+        if timeout(AFTER_AGENT, reading).await.is_err() {
+            self.account.is_hidden = true;
+        }
     }
 
     /// What is passed on next; nothing of it where a piece completed no event that the agent is to see.
@@ -249,20 +261,9 @@ struct Watched(Option<Course>);
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let Some(mut course) = self.0.take().filter(|course| !course.ended) else {
-            return;
-        };
-        let background = course.account.gateway.background.clone();
-        background.spawn(async move {
-            let reading = async {
-                while !course.ended {
-                    // Nobody hears of it any more.
-                    let _ = course.next().await;
-                }
-            };
-            if timeout(AFTER_AGENT, reading).await.is_err() {
-                course.account.is_hidden = true;
-            }
-        });
+        if let Some(course) = self.0.take().filter(|course| !course.ended) {
+            let background = course.account.gateway.background.clone();
+            background.spawn(course.read_on());
+        }
     }
 }

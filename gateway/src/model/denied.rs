@@ -8,6 +8,7 @@ use stagecraft_api::model::{BUDGET_EXHAUSTED, PROBLEM_HEADER, Problem, ProblemKi
 
 use super::confine::Confined;
 use super::content::Reach;
+use super::crowd::{BODY_BYTES, Unread};
 use super::ledgers::BudgetError;
 use super::models::NotNow;
 use super::provider::ProviderError;
@@ -172,6 +173,30 @@ pub fn no_provider() -> Denied {
         "no_model_provider",
         "the Workflow names no model provider: set spec.model.provider to a ModelProvider of its namespace",
     )
+}
+
+/// The attempt has as many calls under way as it may.
+pub fn too_many_calls(most: usize) -> Denied {
+    let message =
+        format!("the attempt has {most} calls of models under way, which is the most: wait for one of them");
+    let (status, kind) = (StatusCode::TOO_MANY_REQUESTS, ProblemKind::Limit);
+    Denied::new(status, kind, "too_many_calls", message).later(Duration::from_secs(1))
+}
+
+/// The request could not be read.
+pub fn unread(reason: Unread) -> Denied {
+    match reason {
+        Unread::NoMemory => {
+            let message = "requests of other calls take all the memory that the gateway has for them";
+            let (status, kind) = (StatusCode::SERVICE_UNAVAILABLE, ProblemKind::Server);
+            Denied::new(status, kind, "gateway_busy", message).later(Duration::from_secs(2))
+        }
+        Unread::TooLarge | Unread::Aborted => {
+            let message = format!("the request ended early, or has more than {BODY_BYTES} bytes");
+            let (status, kind) = (StatusCode::PAYLOAD_TOO_LARGE, ProblemKind::Request);
+            Denied::new(status, kind, "request_too_large", message)
+        }
+    }
 }
 
 /// The provider was asked, or could not be, and did not answer.

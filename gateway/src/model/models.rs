@@ -8,6 +8,7 @@ use stagecraft_api::provider::ProviderLimits;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Rules;
+use super::crowd::{Crowd, PATIENCE};
 use super::health::{Health, Wait};
 use super::ledgers::{DailyBudgets, Ledgers};
 use super::provider::Providers;
@@ -24,6 +25,7 @@ pub struct Models {
     pub http: reqwest::Client,
     pub providers: Providers,
     pub ledgers: Arc<Ledgers>,
+    pub crowd: Arc<Crowd>,
     pub(super) reach: Reach,
     shared: Shared,
     rules: Rules,
@@ -60,6 +62,11 @@ impl Models {
             http,
             providers: Providers::new(client),
             ledgers: Ledgers::new(store, daily, budget_wait, background.clone()),
+            crowd: Crowd::new(
+                usize::try_from(quotas.attempt_model_calls).unwrap_or(usize::MAX),
+                quotas.model_request_bytes,
+                PATIENCE,
+            ),
             reach: Reach::default(),
             shared: Shared::new(queue),
             rules: Rules::default(),

@@ -1,17 +1,17 @@
 //! Passes a call of an agent on to its provider, and the answer back as it comes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use stagecraft_api::model::{ProblemKind, Protocol, RunModel};
-use tokio::time::timeout;
 
 use super::confine::{check, check_headers};
-use super::denied::{Denied, confined, no_provider};
+use super::crowd::Load;
+use super::denied::{Denied, confined, no_provider, too_many_calls, unread};
 use super::ledger::Room;
 use super::provider::Provider;
 use super::request::{Operation, Prompt};
@@ -22,10 +22,6 @@ use crate::identity::PodIdentity;
 use crate::router::{Gateway, StagePod};
 use crate::telemetry;
 
-/// Largest request, in bytes, as with the providers.
-const BODY_BYTES: usize = 32 * 1024 * 1024;
-/// Longest time that an agent may take to send it.
-const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// Whoever asks for this model gets that of the Workflow or the provider.
 const DEFAULT_MODEL: &str = "default";
 
@@ -63,6 +59,8 @@ async fn answer(
         let message = format!("Stagecraft passes no {} {path} on to a provider", head.method);
         Denied::new(StatusCode::NOT_FOUND, ProblemKind::NotFound, "not_found", message)
     })?;
+    let crowd = &gateway.models.crowd;
+    let seat = crowd.enter(caller).ok_or_else(|| too_many_calls(crowd.most()))?;
     let member = member(&gateway, caller).await?;
     let choice = member.envelope.model.as_ref().ok_or_else(no_provider)?;
     let provider = gateway
@@ -85,11 +83,14 @@ async fn answer(
     }
     let confined = |error| confined(&choice.provider, error);
     check_headers(&head.headers, &provider.server_tools).map_err(confined)?;
-    let prompt = match operation {
+    let mut prompt = match operation {
         Operation::Models => None,
-        _ => Some(prompt(body, choice, &provider).await?),
+        _ => {
+            let Load { body, memory } = crowd.read(body).await.map_err(unread)?;
+            Some((prompt(&body, choice, &provider)?, memory))
+        }
     };
-    if let Some(prompt) = &prompt {
+    if let Some((prompt, _)) = &prompt {
         check(operation, &prompt.fields, &provider.server_tools).map_err(confined)?;
     }
     let fallback_on_budget = provider.fallback_on_budget;
@@ -107,10 +108,10 @@ async fn answer(
             headers
                 && prompt
                     .as_ref()
-                    .is_none_or(|prompt| check(operation, &prompt.fields, tools).is_ok())
+                    .is_none_or(|(prompt, _)| check(operation, &prompt.fields, tools).is_ok())
         });
     }
-    let mut ways = ways.into_iter().peekable();
+    let (mut ways, seat) = (ways.into_iter().peekable(), Arc::new(seat));
     loop {
         let Some(way) = ways.next() else {
             return Err(no_provider());
@@ -121,8 +122,10 @@ async fn answer(
         } else {
             Room::Some
         };
-        let asked = prompt.as_ref().map_or_else(Asked::default, |prompt| {
-            Asked::of(prompt.clone(), operation, &way)
+        // The last way needs it alone.
+        let own = if is_last { prompt.take() } else { prompt.clone() };
+        let asked = own.map_or_else(Asked::default, |(prompt, memory)| {
+            Asked::of(prompt, memory, operation, &way)
         });
         let attempt = Attempt {
             gateway: &gateway,
@@ -131,6 +134,7 @@ async fn answer(
             headers: &head.headers,
             room,
             began,
+            seat: seat.clone(),
         };
         match attempt.make(&way, asked).await {
             Tried::Missed(_) if !is_last => {
@@ -149,18 +153,8 @@ async fn member(gateway: &Gateway, caller: &PodIdentity) -> Result<Arc<Member>, 
     Ok(member)
 }
 
-/// Reads the request, and puts into it the model that the agent left to the gateway.
-async fn prompt(body: Body, choice: &RunModel, provider: &Provider) -> Result<Prompt, Denied> {
-    let reading = axum::body::to_bytes(body, BODY_BYTES);
-    let Ok(Ok(body)) = timeout(BODY_TIMEOUT, reading).await else {
-        let message = format!("the request ended early, or has more than {BODY_BYTES} bytes");
-        return Err(Denied::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ProblemKind::Request,
-            "request_too_large",
-            message,
-        ));
-    };
+/// The request, with the model that the agent left to the gateway.
+fn prompt(body: &Bytes, choice: &RunModel, provider: &Provider) -> Result<Prompt, Denied> {
     let bad = |message| {
         Denied::new(
             StatusCode::BAD_REQUEST,
@@ -169,7 +163,7 @@ async fn prompt(body: Body, choice: &RunModel, provider: &Provider) -> Result<Pr
             message,
         )
     };
-    let mut prompt = Prompt::parse(&body).map_err(bad)?;
+    let mut prompt = Prompt::parse(body).map_err(bad)?;
     if prompt.model.is_empty() || prompt.model == DEFAULT_MODEL {
         prompt.set_model(choice.model.as_ref().unwrap_or(&provider.model));
     }

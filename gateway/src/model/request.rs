@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 pub use stagecraft_api::model::Operation;
@@ -33,8 +33,8 @@ struct Peek {
 }
 
 impl Prompt {
-    /// The error says what is wrong with the body.
-    pub fn parse(body: &[u8]) -> Result<Self, String> {
+    /// The error says what is wrong with the body. Nothing of it is copied.
+    pub fn parse(body: &Bytes) -> Result<Self, String> {
         let wrong = |error: serde_json::Error| format!("the body is not a request for a model: {error}");
         let Peek {
             model,
@@ -44,7 +44,7 @@ impl Prompt {
             max_output_tokens,
         } = serde_json::from_slice(body).map_err(wrong)?;
         Ok(Self {
-            fields: serde_json::from_slice(body).map_err(wrong)?,
+            fields: Fields::parse(body).map_err(wrong)?,
             model,
             is_streamed: stream.unwrap_or(false),
             max_output: max_completion_tokens.or(max_output_tokens).or(max_tokens),
@@ -59,8 +59,7 @@ impl Prompt {
 
     /// Has the provider keep nothing, where the agent left that to it.
     pub fn keep_nothing(&mut self) {
-        let told = self.fields.get("store").map(RawValue::get);
-        if told.is_none_or(|told| told == "null") {
+        if self.fields.get("store").is_none_or(|told| told == "null") {
             self.fields.set("store", &Value::Bool(false));
         }
     }
@@ -74,13 +73,13 @@ impl Prompt {
         }
         let options = self.fields.get("stream_options");
         let own: Options = options
-            .and_then(|options| serde_json::from_str(options.get()).ok())
+            .and_then(|options| serde_json::from_str(options).ok())
             .unwrap_or_default();
         if own.include_usage == Some(true) {
             return false;
         }
         let mut options: Value = options
-            .and_then(|options| serde_json::from_str(options.get()).ok())
+            .and_then(|options| serde_json::from_str(options).ok())
             .unwrap_or_default();
         if let Some(options) = options.as_object_mut() {
             options.insert("include_usage".to_owned(), Value::Bool(true));
@@ -92,43 +91,79 @@ impl Prompt {
     }
 
     /// The request as it is sent.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.fields).unwrap_or_default()
+    pub fn to_bytes(&self) -> Bytes {
+        self.fields.to_bytes()
     }
 }
 
 /// The fields of a JSON object as they came.
 #[derive(Clone, Debug)]
-pub struct Fields(Vec<(String, Box<RawValue>)>);
+pub struct Fields {
+    body: Bytes,
+    /// Names, and values as JSON: parts of the body.
+    fields: Vec<(String, Bytes)>,
+    is_changed: bool,
+}
 
 impl Fields {
-    pub fn get(&self, name: &str) -> Option<&RawValue> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
-        Some(value)
+    fn parse(body: &Bytes) -> serde_json::Result<Self> {
+        let Borrowed(fields) = serde_json::from_slice(body)?;
+        let fields = fields.into_iter();
+        Ok(Self {
+            fields: fields
+                .map(|(name, value)| (name, body.slice_ref(value.get().as_bytes())))
+                .collect(),
+            body: body.clone(),
+            is_changed: false,
+        })
+    }
+
+    /// A value as JSON.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.fields.iter().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value).ok()
     }
 
     fn set(&mut self, name: &str, value: &Value) {
-        let Ok(value) = RawValue::from_string(value.to_string()) else {
-            return;
-        };
-        match self.0.iter_mut().find(|(known, _)| known == name) {
+        let value = Bytes::from(value.to_string());
+        self.is_changed = true;
+        match self.fields.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = value,
-            None => self.0.push((name.to_owned(), value)),
+            None => self.fields.push((name.to_owned(), value)),
         }
+    }
+
+    fn to_bytes(&self) -> Bytes {
+        if !self.is_changed {
+            return self.body.clone();
+        }
+        let size = |(name, value): &(String, Bytes)| name.len() + value.len() + 8;
+        let mut bytes = Vec::with_capacity(self.fields.iter().map(size).sum());
+        for (name, value) in &self.fields {
+            bytes.push(if bytes.is_empty() { b'{' } else { b',' });
+            bytes.extend_from_slice(json!(name).to_string().as_bytes());
+            bytes.push(b':');
+            bytes.extend_from_slice(value);
+        }
+        bytes.push(b'}');
+        Bytes::from(bytes)
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
+/// The same within the body.
+struct Borrowed<'body>(Vec<(String, &'body RawValue)>);
+
+impl<'de> Deserialize<'de> for Borrowed<'de> {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         struct Reader;
         impl<'de> Visitor<'de> for Reader {
-            type Value = Fields;
+            type Value = Borrowed<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Fields, M::Error> {
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Borrowed<'de>, M::Error> {
                 let (mut fields, mut names) = (Vec::new(), HashSet::new());
                 while let Some((name, value)) = map.next_entry::<String, _>()? {
                     // The provider might read the other one.
@@ -137,39 +172,29 @@ impl<'de> Deserialize<'de> for Fields {
                     }
                     fields.push((name, value));
                 }
-                Ok(Fields(fields))
+                Ok(Borrowed(fields))
             }
         }
         source.deserialize_map(Reader)
     }
 }
 
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, target: S) -> Result<S::Ok, S::Error> {
-        let mut map = target.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::Prompt;
+    use super::{Bytes, Prompt};
 
     #[test]
     fn a_prompt_keeps_its_order_and_its_bytes() {
         let body =
             br#"{"tools":[{"b":1.0,"a":1e2}],"model":"m","max_tokens":100,"stream":true,"unknown":"\u00e4"}"#;
-        let mut prompt = Prompt::parse(body).unwrap();
+        let mut prompt = Prompt::parse(&Bytes::from_static(body)).unwrap();
         assert_eq!(
             (prompt.model.as_str(), prompt.is_streamed, prompt.max_output),
             ("m", true, Some(100))
         );
-        assert_eq!(prompt.to_bytes(), body);
+        assert_eq!(prompt.to_bytes(), &body[..]);
         prompt.set_model("n");
-        let other = String::from_utf8(prompt.to_bytes()).unwrap();
+        let other = String::from_utf8(prompt.to_bytes().to_vec()).unwrap();
         assert_eq!(other, String::from_utf8_lossy(body).replace("\"m\"", "\"n\""));
     }
 
@@ -184,7 +209,7 @@ mod tests {
             r#"{"model": "m", "stream": "yes"}"#,
             r#"{"max_tokens": -1}"#,
         ] {
-            let problem = Prompt::parse(body.as_bytes()).unwrap_err();
+            let problem = Prompt::parse(&Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
             assert!(problem.starts_with("the body is not a request"), "{problem}");
         }
     }
@@ -192,9 +217,9 @@ mod tests {
     #[test]
     fn a_stream_is_asked_for_its_usage_once() {
         let asked = |body: &str| {
-            let mut prompt = Prompt::parse(body.as_bytes()).unwrap();
+            let mut prompt = Prompt::parse(&Bytes::copy_from_slice(body.as_bytes())).unwrap();
             let added = prompt.ask_for_usage();
-            (added, String::from_utf8(prompt.to_bytes()).unwrap())
+            (added, String::from_utf8(prompt.to_bytes().to_vec()).unwrap())
         };
         assert_eq!(
             asked(r#"{"stream":true}"#),

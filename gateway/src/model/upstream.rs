@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Outcome};
+use super::crowd::Memory;
 use super::ending::{Complaint, Word, is_failure, word};
 use super::provider::Provider;
 use super::request::Operation;
@@ -40,6 +41,7 @@ pub struct Call {
     pub operation: Operation,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub memory: Option<Arc<Memory>>,
 }
 
 /// What of the agent's headers the provider gets to see.
@@ -166,6 +168,7 @@ async fn once(http: &Client, call: &Call) -> Answer {
         operation,
         headers,
         body,
+        memory: _,
     } = call;
     let method = if *operation == Operation::Models {
         Method::GET

@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::account::{Account, BYTES_OF_A_TOKEN, Outcome};
 use super::confine::allows;
 use super::course::pass;
+use super::crowd::{Memory, Seat};
 use super::denied::{Denied, no_answer, not_now};
 use super::ledger::Room;
 use super::ledgers::{BudgetError, Reservation};
@@ -69,6 +70,7 @@ pub struct Attempt<'call> {
     pub headers: &'call HeaderMap,
     pub room: Room,
     pub began: Instant,
+    pub seat: Arc<Seat>,
 }
 
 impl Attempt<'_> {
@@ -101,6 +103,7 @@ impl Attempt<'_> {
             model: asked.model,
             meter: Meter::new(way.provider.protocol),
             reservation,
+            seat: self.seat.clone(),
             sent: asked.body.len() as u64,
             sent_at: None,
             received: 0,
@@ -116,6 +119,7 @@ impl Attempt<'_> {
             operation: self.operation,
             headers: kept(self.headers),
             body: asked.body,
+            memory: asked.memory,
         };
         self.under_way(wanted, account, asked.is_own_report).await
     }
@@ -126,6 +130,7 @@ impl Attempt<'_> {
         let left = agent_left.clone();
         let work = async move {
             let answered = call(&wanted, &mut account, &left).await;
+            drop(wanted);
             account.outcome = answered.outcome();
             let is_missed = answered.is_missed();
             if is_missed {
@@ -186,6 +191,7 @@ impl Attempt<'_> {
 #[derive(Default)]
 pub struct Asked {
     body: Bytes,
+    memory: Option<Arc<Memory>>,
     model: String,
     /// Most tokens that may be written.
     max_output: u64,
@@ -194,7 +200,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn of(mut prompt: Prompt, operation: Operation, way: &Way) -> Self {
+    pub fn of(mut prompt: Prompt, memory: Arc<Memory>, operation: Operation, way: &Way) -> Self {
         if let Some(model) = &way.model {
             prompt.set_model(model);
         }
@@ -204,7 +210,8 @@ impl Asked {
         let is_chat = operation == Operation::ChatCompletions && prompt.is_streamed;
         let is_own_report = is_chat && prompt.ask_for_usage();
         Self {
-            body: Bytes::from(prompt.to_bytes()),
+            body: prompt.to_bytes(),
+            memory: Some(memory),
             max_output: prompt.max_output.unwrap_or(way.provider.max_output),
             model: prompt.model,
             is_own_report,

@@ -21,6 +21,8 @@ mod cluster;
 #[cfg(test)]
 mod confinement;
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod fallback;
 #[cfg(test)]
 mod hostile;
