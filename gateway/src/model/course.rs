@@ -16,6 +16,7 @@ use super::account::{Account, Outcome};
 use super::denied::{Denied, no_answer};
 use super::ending::{Word, word};
 use super::ledgers::LONGEST_CALL;
+use super::redact::Redactor;
 use super::refused::is_refusal;
 use super::sse::{Event, Events};
 use super::upstream::{AFTER_AGENT, Answer, Begun, silence};
@@ -44,9 +45,10 @@ pub fn pass(answered: Answer, account: Account, strip: bool) -> Result<Response,
             headers,
             body,
         } => {
-            let mut response = Response::new(Body::from(body));
+            let redactor = provider.redactor();
+            let mut response = Response::new(Body::from(redactor.whole(body)));
             *response.status_mut() = status;
-            copy(&headers, response.headers_mut());
+            copy(&headers, response.headers_mut(), &redactor);
             Ok(response)
         }
         Answer::Good(Begun {
@@ -55,7 +57,9 @@ pub fn pass(answered: Answer, account: Account, strip: bool) -> Result<Response,
             is_stream,
         }) => {
             let (status, headers) = (upstream.status(), upstream.headers().clone());
+            let redactor = provider.redactor();
             let course = Course {
+                redactor: redactor.clone(),
                 upstream,
                 first,
                 account,
@@ -75,7 +79,7 @@ pub fn pass(answered: Answer, account: Account, strip: bool) -> Result<Response,
             };
             let mut response = Response::new(Body::new(StreamBody::new(course.frames())));
             *response.status_mut() = status;
-            copy(&headers, response.headers_mut());
+            copy(&headers, response.headers_mut(), &redactor);
             let announced = HeaderValue::from_static(PROBLEM_HEADER);
             response.headers_mut().insert(header::TRAILER, announced);
             Ok(response)
@@ -83,10 +87,13 @@ pub fn pass(answered: Answer, account: Account, strip: bool) -> Result<Response,
     }
 }
 
-fn copy(from: &HeaderMap, to: &mut HeaderMap) {
+fn copy(from: &HeaderMap, to: &mut HeaderMap, redactor: &Redactor) {
     for name in RESPONSE_HEADERS {
-        if let Some(value) = from.get(name) {
-            to.insert(HeaderName::from_static(name), value.clone());
+        let value = from
+            .get(name)
+            .map(|value| Bytes::copy_from_slice(value.as_bytes()));
+        if let Some(Ok(value)) = value.map(|value| HeaderValue::from_maybe_shared(redactor.whole(value))) {
+            to.insert(HeaderName::from_static(name), value);
         }
     }
 }
@@ -96,6 +103,7 @@ struct Course {
     upstream: reqwest::Response,
     /// What of it was read before it was passed on.
     first: Bytes,
+    redactor: Redactor,
     account: Account,
     limit: Duration,
     protocol: Protocol,
@@ -151,16 +159,21 @@ impl Course {
     async fn next(&mut self) -> Result<Bytes, String> {
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
-            return Ok(self.take(first));
+            return Ok(self.pass(first));
         }
         let left = LONGEST_CALL.saturating_sub(self.account.began.elapsed());
         match timeout(self.limit.min(left), self.upstream.chunk()).await {
-            Ok(Ok(Some(chunk))) => Ok(self.take(chunk)),
+            Ok(Ok(Some(chunk))) => Ok(self.pass(chunk)),
             Ok(Ok(None)) => self.finish(),
             Ok(Err(error)) => self.broke(&stagecraft_api::error::chain(&error.without_url())),
             Err(_) if left < self.limit => self.broke("it went on for too long"),
             Err(_) => self.broke(&silence(self.limit)),
         }
+    }
+
+    fn pass(&mut self, chunk: Bytes) -> Bytes {
+        let taken = self.take(chunk);
+        self.redactor.feed(taken)
     }
 
     fn take(&mut self, chunk: Bytes) -> Bytes {
@@ -231,7 +244,8 @@ impl Course {
         };
         self.ended = true;
         self.account.outcome = self.end.unwrap_or(Outcome::Answered);
-        Ok(rest)
+        let rest = [self.redactor.feed(rest), self.redactor.finish()];
+        Ok(Bytes::from(rest.concat()))
     }
 
     /// The answer ends in its middle. A stream says so by an event of its protocol, which an SDK raises as an error.

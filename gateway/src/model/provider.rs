@@ -16,6 +16,7 @@ use stagecraft_api::provider::{
     ModelFallback, ModelProviderSpec, Prices, ProviderKind, ProviderLimits, SecretKeyRef,
 };
 
+use super::redact::Redactor;
 use super::request::Operation;
 use super::shared::Place;
 
@@ -111,6 +112,14 @@ impl Provider {
             Protocol::Anthropic => ("x-api-key", key),
             Protocol::Openai => ("authorization", key),
         })
+    }
+}
+
+impl Provider {
+    /// Takes the key out of what comes back.
+    pub fn redactor(&self) -> Redactor {
+        let header = self.key.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+        Redactor::new(header.strip_prefix(b"Bearer ").unwrap_or(header))
     }
 }
 

@@ -39,6 +39,8 @@ mod operator;
 #[cfg(test)]
 mod queues;
 #[cfg(test)]
+mod redaction;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod reservations;
