@@ -71,7 +71,8 @@ pub struct ModelProviderSpec {
     #[schemars(range(min = 1, max = 3_600))]
     pub timeout_seconds: u32,
 
-    /// Most tokens that a call writes which sets no maximum itself; budgets reckon with it. From 1 to 1000000. Default: 32000.
+    /// Most tokens that a call writes which sets no maximum itself; it is sent as the maximum of such a call, and budgets reckon with it. Models
+    /// that cannot write so much refuse it: then lower it. From 1 to 1000000. Default: 32000.
     #[serde(default = "much_output")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_output_tokens: u32,

@@ -17,8 +17,11 @@ pub struct Prompt {
     pub fields: Fields,
     pub model: String,
     pub is_streamed: bool,
-    /// Most tokens that it may write, where it says so.
-    pub max_output: Option<u64>,
+    /// How many answers it asks for.
+    answers: u64,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
 }
 
 /// What of a request is read.
@@ -30,6 +33,8 @@ struct Peek {
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     max_output_tokens: Option<u64>,
+    n: Option<u64>,
+    best_of: Option<u64>,
 }
 
 impl Prompt {
@@ -42,13 +47,37 @@ impl Prompt {
             max_tokens,
             max_completion_tokens,
             max_output_tokens,
+            n,
+            best_of,
         } = serde_json::from_slice(body).map_err(wrong)?;
         Ok(Self {
             fields: Fields::parse(body).map_err(wrong)?,
             model,
             is_streamed: stream.unwrap_or(false),
-            max_output: max_completion_tokens.or(max_output_tokens).or(max_tokens),
+            answers: n.max(best_of).unwrap_or(1).max(1),
+            max_tokens,
+            max_completion_tokens,
+            max_output_tokens,
         })
+    }
+
+    /// Most tokens that it may write, in all its answers. Where it sets no maximum it gets this one: what is reserved has to hold.
+    pub fn bound(&mut self, operation: Operation, default: u64) -> u64 {
+        let (name, told, answers) = match operation {
+            Operation::Messages => ("max_tokens", self.max_tokens, 1),
+            Operation::ChatCompletions => (
+                "max_completion_tokens",
+                self.max_completion_tokens.max(self.max_tokens),
+                self.answers,
+            ),
+            Operation::Responses => ("max_output_tokens", self.max_output_tokens, 1),
+            Operation::CountTokens | Operation::Models => return 0,
+        };
+        let most = told.unwrap_or_else(|| {
+            self.fields.set(name, &json!(default));
+            default
+        });
+        most.saturating_mul(answers)
     }
 
     /// Asks for another model.
@@ -181,17 +210,15 @@ impl<'de> Deserialize<'de> for Borrowed<'de> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Prompt};
+    use super::{Bytes, Operation, Prompt};
 
     #[test]
     fn a_prompt_keeps_its_order_and_its_bytes() {
         let body =
             br#"{"tools":[{"b":1.0,"a":1e2}],"model":"m","max_tokens":100,"stream":true,"unknown":"\u00e4"}"#;
         let mut prompt = Prompt::parse(&Bytes::from_static(body)).unwrap();
-        assert_eq!(
-            (prompt.model.as_str(), prompt.is_streamed, prompt.max_output),
-            ("m", true, Some(100))
-        );
+        assert_eq!((prompt.model.as_str(), prompt.is_streamed), ("m", true));
+        assert_eq!(prompt.bound(Operation::Messages, 7), 100);
         assert_eq!(prompt.to_bytes(), &body[..]);
         prompt.set_model("n");
         let other = String::from_utf8(prompt.to_bytes().to_vec()).unwrap();

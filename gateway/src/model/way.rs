@@ -209,10 +209,11 @@ impl Asked {
         }
         let is_chat = operation == Operation::ChatCompletions && prompt.is_streamed;
         let is_own_report = is_chat && prompt.ask_for_usage();
+        let max_output = prompt.bound(operation, way.provider.max_output);
         Self {
             body: prompt.to_bytes(),
             memory: Some(memory),
-            max_output: prompt.max_output.unwrap_or(way.provider.max_output),
+            max_output,
             model: prompt.model,
             is_own_report,
         }

@@ -33,6 +33,8 @@ mod model_keys;
 #[cfg(test)]
 mod lost;
 #[cfg(test)]
+mod maximum;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod operator;
