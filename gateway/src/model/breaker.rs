@@ -16,6 +16,8 @@ pub struct Rules {
     pub calls: usize,
     /// How long it stays open, in milliseconds.
     pub open: u64,
+    /// How long a call that finds out holds up the others, in milliseconds.
+    pub probe: u64,
     /// This many successes in a row close it again.
     pub successes: u32,
 }
@@ -27,6 +29,7 @@ impl Default for Rules {
             failures: 5,
             calls: 10,
             open: 60_000,
+            probe: 10_000,
             successes: 2,
         }
     }
@@ -58,8 +61,12 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
     Granted,
-    /// Not before this time.
+    /// It is open: not before this time.
     Denied {
+        until: u64,
+    },
+    /// Another call finds out, until this time at the latest.
+    Awaited {
         until: u64,
     },
 }
@@ -82,10 +89,10 @@ impl Breaker {
         match &mut self.state {
             State::HalfOpen {
                 probe: Some(until), ..
-            } if now < *until => Leave::Denied { until: *until },
+            } if now < *until => Leave::Awaited { until: *until },
             State::HalfOpen { probe, .. } => {
                 // A probe that never reports holds up nobody for longer than this.
-                *probe = Some(now + rules.open);
+                *probe = Some(now + rules.probe);
                 Leave::Granted
             }
             State::Closed | State::Open { .. } => Leave::Granted,
@@ -125,6 +132,28 @@ impl Breaker {
         }
     }
 
+    /// A call ended that says nothing: the next may find out.
+    pub fn free(&mut self) {
+        if let State::HalfOpen { probe, .. } = &mut self.state {
+            *probe = None;
+        }
+    }
+
+    /// Takes over what another gateway knows that could not say so, where it is worse.
+    pub fn merge(&mut self, other: &Self) {
+        let badness = |breaker: &Self| {
+            let failures = breaker.calls.iter().filter(|(_, good)| !good).count();
+            match breaker.state {
+                State::Open { until } => (2, until, failures),
+                State::HalfOpen { .. } => (1, 0, failures),
+                State::Closed => (0, 0, failures),
+            }
+        };
+        if badness(other) > badness(self) {
+            *self = other.clone();
+        }
+    }
+
     /// Its state, as people know it.
     pub fn state(&self, now: u64) -> BreakerState {
         match self.state {
@@ -161,6 +190,7 @@ mod tests {
         failures: 5,
         calls: 10,
         open: 60_000,
+        probe: 10_000,
         successes: 2,
     };
 
@@ -212,10 +242,16 @@ mod tests {
         assert_eq!(breaker.ask(later, &RULES), Leave::Granted);
         assert_eq!(
             breaker.ask(later + 1, &RULES),
-            Leave::Denied {
-                until: later + 60_000
+            Leave::Awaited {
+                until: later + 10_000
             },
             "one at a time finds out"
+        );
+        breaker.free();
+        assert_eq!(
+            breaker.ask(later + 1, &RULES),
+            Leave::Granted,
+            "it found out nothing"
         );
         breaker.report(later + 2, true, &RULES);
         assert_eq!(breaker.ask(later + 3, &RULES), Leave::Granted);
@@ -243,7 +279,7 @@ mod tests {
     fn a_probe_that_never_reports_does_not_hold_it_open() {
         let mut breaker = failed(5);
         assert_eq!(breaker.ask(70_000, &RULES), Leave::Granted);
-        assert_eq!(breaker.ask(130_000, &RULES), Leave::Granted);
+        assert_eq!(breaker.ask(80_000, &RULES), Leave::Granted);
     }
 
     proptest! {
@@ -255,7 +291,7 @@ mod tests {
             for (passed, asks, good) in steps {
                 now += passed;
                 if asks {
-                    if let Leave::Denied { until } = breaker.ask(now, &RULES) {
+                    if let Leave::Denied { until } | Leave::Awaited { until } = breaker.ask(now, &RULES) {
                         prop_assert!(until > now && until <= now + RULES.open);
                     }
                 } else {

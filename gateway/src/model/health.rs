@@ -1,6 +1,6 @@
 //! How a provider does, how much is sent to it, and what it was used for in the last hour: a value that all gateways share. [`super::shared`] keeps it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use stagecraft_api::budget::Amount;
@@ -32,6 +32,8 @@ pub struct Health {
 pub enum Wait {
     /// The provider failed too often.
     Open { until: u64 },
+    /// Another call finds out whether it does better.
+    Probe { until: u64 },
     /// The limit of requests a minute is reached.
     Requests { until: u64 },
     /// The limit of tokens a minute is reached.
@@ -47,17 +49,22 @@ impl Health {
         let fits = self.tokens.fits(now, tokens, spent);
         fits.map_err(|until| Wait::Tokens { until })?;
         // Last: who is granted this reports.
-        if let Leave::Denied { until } = self.breaker.ask(now, rules) {
-            return Err(Wait::Open { until });
+        match self.breaker.ask(now, rules) {
+            Leave::Granted => {}
+            Leave::Denied { until } => return Err(Wait::Open { until }),
+            Leave::Awaited { until } => return Err(Wait::Probe { until }),
         }
         self.requests.take(now, 1, requests);
         self.tokens.take(now, tokens, spent);
         Ok(())
     }
 
-    /// The outcome of a try. False when the provider is left alone now.
-    pub fn report(&mut self, now: u64, good: bool, rules: &Rules) -> bool {
-        self.breaker.report(now, good, rules);
+    /// The outcome of a try; none when it says nothing. False when the provider is left alone now.
+    pub fn report(&mut self, now: u64, good: Option<bool>, rules: &Rules) -> bool {
+        match good {
+            Some(good) => self.breaker.report(now, good, rules),
+            None => self.breaker.free(),
+        }
         self.breaker.open_until(now).is_none()
     }
 
@@ -87,6 +94,28 @@ impl Health {
     /// Until when the provider is left alone.
     pub fn open_until(&self, now: u64) -> Option<u64> {
         self.breaker.open_until(now)
+    }
+
+    /// Takes over what another gateway knows that could not say so. Nothing counts twice.
+    pub fn merge(&mut self, other: &Self) {
+        self.breaker.merge(&other.breaker);
+        for (own, other) in [
+            (&mut self.requests, other.requests),
+            (&mut self.tokens, other.tokens),
+        ] {
+            own.full_at = own.full_at.max(other.full_at);
+        }
+        let mut minutes: BTreeMap<u64, Amount> = self.use_by_minute.drain(..).collect();
+        for (minute, amount) in &other.use_by_minute {
+            let own = minutes.entry(*minute).or_default();
+            if amount.calls > own.calls {
+                *own = *amount;
+            }
+        }
+        let surplus = minutes
+            .len()
+            .saturating_sub(usize::try_from(MINUTES).unwrap_or(0));
+        self.use_by_minute = minutes.into_iter().skip(surplus).collect();
     }
 
     fn forget(&mut self, minute: u64) {
@@ -218,11 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_gateway_noted_alone_is_taken_over_once() {
+        let (rules, none) = (Rules::default(), limits(Some(60), None));
+        let mut stored = Health::default();
+        stored.settle(NOW, 0, used(1), &none);
+        let mut alone = stored.clone();
+        alone.settle(NOW, 0, used(1), &none);
+        alone.settle(NOW + 60_000, 0, used(1), &none);
+        alone.ask(NOW, &rules, &none, 0).unwrap();
+        for _ in 0..5 {
+            alone.report(NOW, Some(false), &rules);
+        }
+        for _ in 0..2 {
+            stored.merge(&alone);
+            assert_eq!(stored, alone);
+        }
+        alone.merge(&Health::default());
+        assert_eq!(stored, alone);
+    }
+
+    #[test]
     fn a_provider_that_fails_is_left_alone_whatever_its_limits() {
         let (mut health, rules) = (Health::default(), Rules::default());
         for _ in 0..5 {
             health.ask(NOW, &rules, &limits(None, None), 0).unwrap();
-            health.report(NOW, false, &rules);
+            health.report(NOW, Some(false), &rules);
         }
         assert_eq!(health.open_until(NOW), Some(NOW + 60_000));
         let refused = health.ask(NOW, &rules, &limits(Some(1), None), 0);

@@ -20,6 +20,9 @@ use crate::queue::Queue;
 use crate::store::Store;
 use crate::tls::authorities;
 
+/// How often it is asked whether another call has found out.
+const LOOKED_AFTER: Duration = Duration::from_secs(1);
+
 /// The providers, how they do, and what they were used for.
 pub struct Models {
     pub http: reqwest::Client,
@@ -82,23 +85,17 @@ impl Models {
             let asked = self
                 .shared
                 .change(place, |health, now| health.ask(now, &self.rules, limits, tokens));
-            let (what, until) = match asked.await {
-                Ok(()) => return Ok(()),
-                Err(Wait::Open { until }) => return Err(NotNow::Open(span(until))),
-                Err(Wait::Requests { until }) => ("requests", until),
-                Err(Wait::Tokens { until }) => ("tokens", until),
+            let Err(refusal) = asked.await else {
+                return Ok(());
             };
-            let wait = span(until);
-            if wait > left {
-                return Err(NotNow::Limit(what, wait));
-            }
-            left -= wait;
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+            let pause = pause(refusal, left, now())?;
+            left -= pause;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// The outcome of a try. False when the provider is left alone now.
-    pub async fn report(&self, place: &Place, good: bool) -> bool {
+    /// The outcome of a try; none when it says nothing. False when the provider is left alone now.
+    pub async fn report(&self, place: &Place, good: Option<bool>) -> bool {
         let reported = self
             .shared
             .change(place, |health, now| health.report(now, good, &self.rules));
@@ -117,9 +114,7 @@ pub fn settle(models: &Arc<Models>, place: Place, limits: ProviderLimits, end: C
     models.background.spawn(async move {
         let CallEnd { good, expected, used } = end;
         let settled = shared.shared.change(&place, |health, now| {
-            if let Some(good) = good {
-                health.report(now, good, &shared.rules);
-            }
+            health.report(now, good, &shared.rules);
             health.settle(now, expected, used, &limits);
         });
         settled.await;
@@ -136,6 +131,32 @@ pub struct CallEnd {
     pub used: Amount,
 }
 
-fn span(until: u64) -> Duration {
-    Duration::from_millis(until.saturating_sub(now()))
+/// How long to wait before leave is asked for again. How long another call takes to find out is not known: that is asked again soon.
+fn pause(refusal: Wait, left: Duration, now: u64) -> Result<Duration, NotNow> {
+    let span = |until: u64| Duration::from_millis(until.saturating_sub(now).max(1));
+    let (refused, pause) = match refusal {
+        Wait::Open { until } => return Err(NotNow::Open(span(until))),
+        Wait::Probe { until } => (NotNow::Open(span(until)), span(until).min(LOOKED_AFTER)),
+        Wait::Requests { until } => (NotNow::Limit("requests", span(until)), span(until)),
+        Wait::Tokens { until } => (NotNow::Limit("tokens", span(until)), span(until)),
+    };
+    if pause > left { Err(refused) } else { Ok(pause) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, NotNow, Wait, pause};
+
+    #[test]
+    fn a_call_waits_while_another_finds_out_and_not_while_a_breaker_is_open() {
+        let (left, second) = (Duration::from_secs(5), Duration::from_secs(1));
+        let probe = Wait::Probe { until: 60_000 };
+        assert_eq!(pause(probe, left, 0), Ok(second));
+        let minute = NotNow::Open(Duration::from_mins(1));
+        assert_eq!(pause(probe, second / 2, 0), Err(minute));
+        assert_eq!(pause(Wait::Open { until: 60_000 }, left, 0), Err(minute));
+        assert_eq!(pause(Wait::Requests { until: 2000 }, left, 0), Ok(2 * second));
+        let tokens = NotNow::Limit("tokens", 6 * second);
+        assert_eq!(pause(Wait::Tokens { until: 6000 }, left, 0), Err(tokens));
+    }
 }

@@ -150,14 +150,24 @@ pub async fn call(call: &Call, account: &mut Account, agent_left: &CancellationT
             () = left => Answer::GivenUp,
         };
         account.is_hidden = matches!(answer, Answer::Lost(_) | Answer::GivenUp);
-        let may_go_on = !answer.is_failure() || models.report(&account.place, false).await;
+        let is_failure = answer.is_failure();
         let next = answer.pause(account.tries, models.patience);
+        let may_go_on = match (is_failure, next) {
+            (false, None) => false,
+            _ => models.report(&account.place, is_failure.then_some(false)).await,
+        };
         let Some(pause) = next.filter(|_| may_go_on) else {
             return answer;
         };
+        let again = async {
+            sleep(pause).await;
+            // Every try counts for the limit of requests. Its tokens were counted with the first.
+            models.ask(&account.place, &call.provider.limits, 0).await.is_ok()
+        };
         tokio::select! {
-            () = sleep(pause) => {}
+            true = again => {}
             () = agent_left.cancelled() => return answer,
+            else => return answer,
         }
     }
 }

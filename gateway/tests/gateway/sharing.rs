@@ -72,3 +72,27 @@ async fn a_call_waits_for_room_in_the_limit_of_its_provider() {
         "{sixty:?}, {all:?}"
     );
 }
+
+#[tokio::test]
+async fn what_the_gateway_repeats_counts_for_the_limit_too() {
+    let failed = || Step::json(500, &[("retry-after-ms", "1")], "{}");
+    let hello = || Step::json(200, &[], HELLO);
+    let steps = (0..58).map(|_| hello());
+    let server = ModelServer::start(steps.chain([failed(), failed(), hello(), hello()]))
+        .await
+        .unwrap();
+    let world = World::new();
+    let limits = json!({"limits": {"requestsPerMinute": 60}});
+    let pod = claim(&world, &server, "anthropic", limits, &json!({})).await;
+    let body = json!({"model": "small", "max_tokens": 1});
+    let began = Instant::now();
+    for _ in 0..60 {
+        assert_eq!(ask(&world, &pod, MESSAGES, &body).await.status.as_u16(), 200);
+    }
+    assert_eq!(server.asked().len(), 62);
+    let all = began.elapsed();
+    assert!(
+        all >= Duration::from_millis(1_900),
+        "the last two wait a second each: {all:?}"
+    );
+}
