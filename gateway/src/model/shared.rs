@@ -1,7 +1,9 @@
-//! The state of providers, shared by all gateways through Redis. While Redis is away each gateway goes on with what it last knew.
+//! The state of providers, shared by all gateways through Redis. While Redis is away each gateway goes on with what it last knew, and says so
+//! when Redis is back.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use stagecraft_api::{Moment, name};
 
@@ -12,12 +14,24 @@ use crate::queue::Queue;
 pub type Place = (String, String);
 
 /// How often a change is tried when other gateways are quicker.
-const TRIES: usize = 20;
+const TRIES: usize = 50;
+/// Redis that did not answer is left alone for this long: calls do not queue up behind it.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+/// Most providers that are remembered.
+const PROVIDERS: usize = 4096;
 
 pub struct Shared {
     queue: Queue,
-    /// As this gateway last knew it.
-    known: Mutex<HashMap<Place, Health>>,
+    slots: Mutex<HashMap<Place, Arc<tokio::sync::Mutex<Known>>>>,
+    away_since: Mutex<Option<Instant>>,
+}
+
+/// A provider as this gateway last knew it.
+#[derive(Default)]
+struct Known {
+    health: Health,
+    /// Whether something of it was never told to the others.
+    is_ahead: bool,
 }
 
 /// Milliseconds since 1970: the one clock that gateways share.
@@ -29,7 +43,8 @@ impl Shared {
     pub fn new(queue: Queue) -> Self {
         Self {
             queue,
-            known: Mutex::default(),
+            slots: Mutex::default(),
+            away_since: Mutex::default(),
         }
     }
 
@@ -39,38 +54,61 @@ impl Shared {
         place: &Place,
         mut act: impl FnMut(&mut Health, u64) -> T + Send,
     ) -> T {
-        let key = name::provider_health(&place.0, &place.1);
-        for _ in 0..TRIES {
-            let Some(stored) = self.queue.shared(&key).await else {
-                break;
-            };
-            // What cannot be read, of another version, is begun anew.
-            let parsed = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
-            let before: Health = parsed.unwrap_or_default();
-            let mut health = before.clone();
-            let answer = act(&mut health, now());
-            if health == before {
-                self.keep(place, health);
+        let slot = self.slot(place);
+        // Calls of this gateway take turns, so that they do not overtake each other without end.
+        let mut known = slot.lock().await;
+        if !self.is_away() {
+            if let Some(answer) = self.exchange(place, &mut known, &mut act).await {
                 return answer;
             }
-            let Ok(text) = serde_json::to_string(&health) else {
-                break;
-            };
-            match self.queue.replace_shared(&key, stored.as_deref(), &text).await {
-                Some(true) => {
-                    self.keep(place, health);
-                    return answer;
-                }
-                Some(false) => {}
-                None => break,
-            }
+            *self.away_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        act(known.entry(place.clone()).or_default(), now())
+        known.is_ahead = true;
+        act(&mut known.health, now())
     }
 
-    fn keep(&self, place: &Place, health: Health) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(place.clone(), health);
+    /// The same in Redis; none while it is away.
+    async fn exchange<T>(
+        &self,
+        place: &Place,
+        known: &mut Known,
+        act: &mut (impl FnMut(&mut Health, u64) -> T + Send),
+    ) -> Option<T> {
+        let key = name::provider_health(&place.0, &place.1);
+        for _ in 0..TRIES {
+            let stored = self.queue.shared(&key).await?;
+            // What cannot be read, of another version, is as good as lost: this gateway knows something yet.
+            let read: Option<Health> = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let mut health = read.clone().unwrap_or_else(|| known.health.clone());
+            if known.is_ahead {
+                health.merge(&known.health);
+            }
+            let answer = act(&mut health, now());
+            if read.unwrap_or_default() != health {
+                let text = serde_json::to_string(&health).ok()?;
+                if !self.queue.replace_shared(&key, stored.as_deref(), &text).await? {
+                    continue;
+                }
+            }
+            *known = Known {
+                health,
+                is_ahead: false,
+            };
+            return Some(answer);
+        }
+        None
+    }
+
+    fn is_away(&self) -> bool {
+        let since = *self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < LEFT_ALONE)
+    }
+
+    fn slot(&self, place: &Place) -> Arc<tokio::sync::Mutex<Known>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= PROVIDERS {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        slots.entry(place.clone()).or_default().clone()
     }
 }

@@ -27,7 +27,7 @@ impl Redis {
         Self::start_at(port)
     }
 
-    fn start_at(port: u16) -> Self {
+    pub fn start_at(port: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])

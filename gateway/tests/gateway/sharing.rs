@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use serde_json::json;
+use stagecraft_api::protocol::ProviderReport;
+use stagecraft_api::provider::BreakerState;
 use stagecraft_gateway::args::Quotas;
 use stagecraft_model_server::{ModelServer, Step};
 
@@ -95,4 +98,65 @@ async fn what_the_gateway_repeats_counts_for_the_limit_too() {
         all >= Duration::from_millis(1_900),
         "the last two wait a second each: {all:?}"
     );
+}
+
+/// What all gateways together know of the provider.
+async fn known(world: &World) -> ProviderReport {
+    world.settled().await;
+    let headers = [("authorization", "Bearer operator")];
+    let path = "/v1/operator/providers/team/models";
+    let reply = world.request("GET", path, &headers, Body::empty()).await;
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[tokio::test]
+async fn many_calls_at_once_are_all_known() {
+    let redis = Redis::start();
+    redis.connection().await;
+    let server = ModelServer::start((0..120).map(|_| Step::json(200, &[], HELLO)))
+        .await
+        .unwrap();
+    let quotas = Quotas {
+        attempt_model_calls: 200,
+        ..Quotas::default()
+    };
+    let world = World::with(&redis.url(), PASSWORD, quotas);
+    let pod = claim(&world, &server, "anthropic", json!({}), &json!({})).await;
+    let body = json!({"model": "small", "max_tokens": 1});
+    let calls = (0..120).map(|_| ask(&world, &pod, MESSAGES, &body));
+    futures::future::join_all(calls).await;
+    assert_eq!(known(&world).await.last_hour.calls, 120);
+}
+
+#[tokio::test]
+async fn a_redis_that_forgot_all_closes_no_breaker_and_hears_what_it_missed() {
+    let redis = Redis::start();
+    redis.connection().await;
+    let server = ModelServer::start([Step::json(200, &[], HELLO)]).await.unwrap();
+    server.then(failures(5));
+    let world = World::with(&redis.url(), PASSWORD, Quotas::default());
+    let pod = claim(&world, &server, "anthropic", json!({}), &json!({})).await;
+    let body = json!({"model": "small", "max_tokens": 1});
+    assert_eq!(ask(&world, &pod, MESSAGES, &body).await.status, 200);
+    world.settled().await;
+    let url = redis.url();
+    drop(redis);
+    for _ in 0..2 {
+        ask(&world, &pod, MESSAGES, &body).await;
+    }
+    world.settled().await;
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+    let redis = Redis::start_at(port);
+    redis.connection().await;
+    let other = World::with(&redis.url(), PASSWORD, Quotas::default());
+    claim(&other, &server, "anthropic", json!({}), &json!({})).await;
+    for _ in 0..50 {
+        let told = known(&world).await;
+        assert_eq!((told.breaker, told.last_hour.calls), (BreakerState::Open, 1));
+        if known(&other).await.breaker == BreakerState::Open {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the others do not hear of it");
 }
