@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::Arguments;
 use crate::metrics::Metrics;
 use crate::model::Models;
+use crate::model::upstream::AFTER_AGENT;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::router::{self, Gateway, Ingredients};
@@ -23,6 +24,8 @@ use crate::tls::{self, Pem};
 
 /// How long requests under way may take once the gateway has to stop.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long calls of models may take after it to be settled: their answers are read on.
+const SETTLING: Duration = Duration::from_secs(AFTER_AGENT.as_secs() + 5);
 /// How long a connection may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -118,6 +121,10 @@ pub async fn serve(
         let _ = tokio::time::timeout(GRACE, background.wait()).await;
         while api_handle.connection_count() > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What calls used is known, and written, after their answers have ended.
+        if tokio::time::timeout(SETTLING, background.wait()).await.is_err() {
+            tracing::warn!("what some calls of models used was not written; they count with their maximum");
         }
         status_handle.graceful_shutdown(Some(Duration::from_secs(1)));
     };

@@ -6,6 +6,7 @@ use axum::body::Body;
 use serde_json::{Value, json};
 use stagecraft_model_server::{ModelServer, Piece, Step};
 
+use crate::cluster::Cluster;
 use crate::world::{Reply, World};
 
 pub const MESSAGES: &str = "/v1/models/anthropic/v1/messages";
@@ -29,6 +30,19 @@ pub async fn claim(
     change: Value,
     budgets: &Value,
 ) -> String {
+    let pod = offer(&world.cluster, server, provider, change, budgets);
+    assert_eq!(world.claim(&pod).await.status, 200);
+    pod
+}
+
+/// The objects of all that, without the claim.
+pub fn offer(
+    cluster: &Cluster,
+    server: &ModelServer,
+    provider: &str,
+    change: Value,
+    budgets: &Value,
+) -> String {
     let base = if provider == "openai" {
         format!("{}/v1", server.url)
     } else {
@@ -38,25 +52,21 @@ pub async fn claim(
         "provider": provider, "model": "small", "baseUrl": base, "secretRef": {"name": "keys"},
     });
     json_merge(&mut spec, change);
-    world.cluster.put(
+    cluster.put(
         "/apis/stagecraft.dev/v1alpha1/namespaces/team/modelproviders/models",
         json!({"apiVersion": "stagecraft.dev/v1alpha1", "kind": "ModelProvider",
             "metadata": {"name": "models", "namespace": "team"}, "spec": spec}),
     );
     let encoded = k8s_openapi::ByteString(SECRET.as_bytes().to_vec());
-    world.cluster.put(
+    cluster.put(
         "/api/v1/namespaces/team/secrets/keys",
         json!({"apiVersion": "v1", "kind": "Secret", "data": {"apiKey": encoded}, "metadata": {
             "name": "keys", "namespace": "team",
             "annotations": {"stagecraft.dev/allowed-hosts": server.host()}}}),
     );
-    world.cluster.workflow(1, "Running");
+    cluster.workflow(1, "Running");
     let more = json!({"model": {"provider": "models", "protocol": provider}, "run": 1, "budgets": budgets});
-    let pod = world
-        .cluster
-        .attempt_with("echo", &json!({}), 1, &Value::Null, &more);
-    assert_eq!(world.claim(&pod).await.status, 200);
-    pod
+    cluster.attempt_with("echo", &json!({}), 1, &Value::Null, &more)
 }
 
 fn json_merge(into: &mut Value, change: Value) {

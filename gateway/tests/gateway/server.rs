@@ -8,11 +8,17 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::{Value, json};
 use stagecraft_gateway::args::Arguments;
+use stagecraft_gateway::model::ledger::Ledger;
+use stagecraft_gateway::store::Store;
+use stagecraft_gateway::store::ledgers::LedgerPlace;
+use stagecraft_model_server::{ModelServer, Piece, Step};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Cluster, OPERATOR};
+use crate::cluster::{Cluster, OPERATOR, UID};
+use crate::models::{MESSAGES, offer};
 
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
@@ -79,16 +85,24 @@ fn start(directory: &Path) -> Running {
 impl Running {
     /// Asks the API with this certificate as the only authority.
     async fn ask(&self, certificate: &str) -> reqwest::Result<u16> {
+        let url = self.url("/v1/operator/workflows");
+        let client = self.client(certificate);
+        let response = client.get(url).bearer_auth("operator").send().await?;
+        Ok(response.status().as_u16())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://gateway.test:{}{path}", self.listen)
+    }
+
+    fn client(&self, certificate: &str) -> reqwest::Client {
         let address = SocketAddr::from(([127, 0, 0, 1], self.listen));
         let root = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
-        let client = reqwest::Client::builder()
+        reqwest::Client::builder()
             .tls_certs_only([root])
             .resolve("gateway.test", address)
             .build()
-            .unwrap();
-        let url = format!("https://gateway.test:{}/v1/operator/workflows", self.listen);
-        let response = client.get(url).bearer_auth("operator").send().await?;
-        Ok(response.status().as_u16())
+            .unwrap()
     }
 
     async fn status(&self, path: &str) -> reqwest::Result<(u16, String)> {
@@ -158,4 +172,44 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
     let serve = stagecraft_gateway::server::serve(arguments, client, std::future::pending());
     let outcome = tokio::time::timeout(Duration::from_secs(5), serve).await.unwrap();
     outcome.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_calls_used_is_written_before_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = certify(directory.path());
+    let begin = "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":30}}}\n\n";
+    let end = "data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":77}}\n\ndata: {\"type\":\"message_stop\"}\n\n";
+    let server = ModelServer::start([Step::stream(vec![
+        Piece::Bytes(begin.into()),
+        Piece::Wait(Duration::from_secs(2)),
+        Piece::Bytes(end.into()),
+    ])])
+    .await
+    .unwrap();
+    let running = start(directory.path());
+    let pod = offer(&running.cluster, &server, "anthropic", json!({}), &json!({}));
+    let client = running.client(&certificate);
+    let post = async |path: &str, body: Value| {
+        let request = client.post(running.url(path)).bearer_auth(&pod);
+        let request = request.header("content-type", "application/json");
+        request.body(body.to_string()).send().await
+    };
+    let claimed = soon(async || post("/v1/claim", json!({"version": "1.2.3"})).await).await;
+    assert_eq!(claimed.status(), 200);
+    let call = json!({"model": "small", "max_tokens": 100, "stream": true});
+    let mut answer = post(MESSAGES, call).await.unwrap();
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), begin);
+    running.stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(answer);
+    tokio::time::timeout(Duration::from_secs(10), running.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    let store = Store::open(&directory.path().join("store")).unwrap();
+    let place = LedgerPlace::Workflow { uid: UID.to_owned() };
+    let (_, ledger): (u64, Ledger) = store.ledger(&place).await.unwrap().expect("nothing was written");
+    assert_eq!(ledger.lines()[0].amount.tokens.output, 77);
 }
