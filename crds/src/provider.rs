@@ -51,9 +51,9 @@ pub struct ModelProviderSpec {
     #[schemars(length(min = 1, max = 200))]
     pub model: Option<String>,
 
-    /// Base URL of the provider's API. Default: the provider's public one. At most 500 characters.
+    /// Base URL of the provider's API, without a user, a query or a fragment. Default: the provider's public one. At most 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 500), regex(pattern = "^https?://"))]
+    #[schemars(length(min = 1, max = 500), regex(pattern = "^https?://[^@?#]+$"))]
     pub base_url: Option<String>,
 
     /// Models that agents may ask for beside `model`. Default: none. At most 32 of 200 characters.
@@ -62,7 +62,7 @@ pub struct ModelProviderSpec {
     pub allowed_models: Vec<String>,
 
     /// The Secret in the same namespace that holds the API key. It is sent to the provider's public host, and to those hosts alone that
-    /// the Secret's annotation `stagecraft.dev/allowed-hosts` lists. Default: none, for providers without a key.
+    /// the Secret's annotation `stagecraft.dev/allowed-hosts` lists: `HOST` or `HOST:PORT` over TLS, `http://HOST:PORT` in clear. Default: none, for providers without a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
 

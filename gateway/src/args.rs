@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::model::crowd::BODY_BYTES;
-use crate::model::ledgers::DailyBudgets;
+use crate::model::daily::DailyBudgets;
 use crate::registry::RegistrySettings;
 
 /// The Stagecraft gateway: tasks, results and blobs of stage Pods.

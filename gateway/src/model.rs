@@ -1,6 +1,6 @@
 //! Calls of models: the gateway picks the provider of the Workflow, adds its key, and passes the answer on as it comes.
 //!
-//! Reading order: [`relay`] is the course of a call, with [`crowd`] (who else calls?), [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`], [`way`] (one for each fallback), [`ledgers`] (its budgets, by [`ledger`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
+//! Reading order: [`relay`] is the course of a call, with [`crowd`] (who else calls?), [`request`], [`confine`] (what of it is not passed on, by [`content`]), [`provider`] (read by [`providers`]), [`way`] (one for each fallback), [`ledgers`] (its budgets, by [`ledger`] and [`daily`]), [`shared`] (how the provider does, by [`health`] and [`breaker`]), [`upstream`] (by
 //! [`retry`]), [`course`] (the answer, by [`sse`], [`ending`], [`refused`], [`usage`] and [`redact`]) and [`account`] (what it comes to) as its steps; [`denied`] is what ends it before. [`report`] is what the operator is told.
 
 pub mod account;
@@ -9,6 +9,7 @@ pub mod confine;
 pub mod content;
 pub mod course;
 pub mod crowd;
+pub mod daily;
 pub mod denied;
 pub mod ending;
 pub mod health;
@@ -16,6 +17,7 @@ pub mod ledger;
 pub mod ledgers;
 pub mod models;
 pub mod provider;
+pub mod providers;
 pub mod redact;
 pub mod refused;
 pub mod relay;

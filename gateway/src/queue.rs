@@ -229,7 +229,6 @@ impl Queue {
         pipeline
     }
 
-    /// Runs one operation within the time that a call can spare. Answers whether it was done.
     /// A value that gateways share; none while Redis is away.
     pub async fn shared(&self, key: &str) -> Option<Option<String>> {
         let mut connection = self.0.connection.clone();
@@ -260,6 +259,7 @@ impl Queue {
         done
     }
 
+    /// Runs one operation within the time that a call can spare. Answers whether it was done.
     async fn bounded(
         &self,
         operation: &'static str,

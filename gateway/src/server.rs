@@ -122,10 +122,7 @@ pub async fn serve(
         while api_handle.connection_count() > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // What calls used is known, and written, after their answers have ended.
-        if tokio::time::timeout(SETTLING, background.wait()).await.is_err() {
-            tracing::warn!("what some calls of models used was not written; they count with their maximum");
-        }
+        settle(&background).await;
         status_handle.graceful_shutdown(Some(Duration::from_secs(1)));
     };
     let serving = async {
@@ -143,6 +140,13 @@ pub async fn serve(
         served = serving => served.map(drop),
         () = async { ending.await; std::future::pending().await } => Ok(()),
         () = follow => Ok(()),
+    }
+}
+
+/// What calls of models used is known, and written, after their answers have ended.
+async fn settle(background: &TaskTracker) {
+    if tokio::time::timeout(SETTLING, background.wait()).await.is_err() {
+        tracing::warn!("what some calls of models used was not written; they count with their maximum");
     }
 }
 

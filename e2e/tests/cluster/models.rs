@@ -78,7 +78,7 @@ pub async fn provider(
 async fn provider_at(world: &World, port: u16, kind: &str, more: Value) -> anyhow::Result<()> {
     let host = format!("{}:{port}", machine(world).await?);
     let secret = json!({
-        "metadata": {"name": "keys", "annotations": {"stagecraft.dev/allowed-hosts": host}},
+        "metadata": {"name": "keys", "annotations": {"stagecraft.dev/allowed-hosts": format!("http://{host}")}},
         "stringData": {"apiKey": KEY},
     });
     world.create::<Secret>(secret).await?;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use stagecraft_api::error::truncate;
 use stagecraft_api::model::{BUDGET_EXHAUSTED, PROBLEM_HEADER, Problem, ProblemKind, Protocol};
 
 use super::confine::Confined;
 use super::content::Reach;
 use super::crowd::{BODY_BYTES, Unread};
+use super::ledger::Exhausted;
 use super::ledgers::BudgetError;
 use super::models::NotNow;
 use super::provider::ProviderError;
@@ -18,6 +20,9 @@ use crate::error::Refusal;
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Tells the runner.
 const PROBLEM: HeaderName = HeaderName::from_static(PROBLEM_HEADER);
+
+/// Longest message, in bytes: texts of the agent may be part of it.
+const MESSAGE_BYTES: usize = 1024;
 
 /// What keeps a call from being made.
 pub struct Denied {
@@ -39,7 +44,7 @@ impl Denied {
             problem: Problem {
                 kind,
                 code,
-                message: message.into(),
+                message: truncate(&message.into(), MESSAGE_BYTES),
             },
             after: None,
         }
@@ -132,6 +137,11 @@ impl From<ProviderError> for Denied {
 impl From<BudgetError> for Denied {
     fn from(error: BudgetError) -> Self {
         let message = match &error {
+            BudgetError::Exhausted(Exhausted { is_daily: true, .. }) => {
+                format!(
+                    "{error}; it begins anew at 00:00 UTC, or the administrator raises models.dailyBudgets of the chart"
+                )
+            }
             BudgetError::Exhausted(_) => {
                 format!("{error}; raise it in a new Workflow, or begin a new run with spec.retry")
             }
@@ -207,9 +217,9 @@ pub fn no_answer(problem: &str) -> Denied {
 }
 
 /// The request has its provider reach beyond it.
-pub fn confined(provider: &str, error: Confined) -> Denied {
+pub fn confined(provider: &str, error: &Confined) -> Denied {
     match error {
-        Confined::Reaches(Reach { ref name, .. }) => {
+        Confined::Reaches(Reach { name, .. }) => {
             let message = format!(
                 "{error}, which ModelProvider {provider} does not allow: leave it out, or add {name:?} to spec.serverTools of \
                  ModelProvider {provider}"

@@ -64,17 +64,17 @@ pub fn word(protocol: Protocol, data: &[u8]) -> Word {
                 body: json!({"type": "error", "error": error}),
             })
         }
-        (Protocol::Anthropic, "message_stop") => Word::Last,
+        (Protocol::Anthropic, "message_stop")
+        | (Protocol::Openai, "response.completed" | "response.incomplete") => Word::Last,
         (Protocol::Anthropic, _) => Word::Other,
         (Protocol::Openai, "error") => {
-            complaint(error.unwrap_or_else(|| json!({"code": code, "message": message})))
+            complaint(&error.unwrap_or_else(|| json!({"code": code, "message": message})))
         }
         (Protocol::Openai, "response.failed") => {
-            complaint(response.and_then(|response| response.error).unwrap_or_default())
+            complaint(&response.and_then(|response| response.error).unwrap_or_default())
         }
-        (Protocol::Openai, "response.completed" | "response.incomplete") => Word::Last,
         (Protocol::Openai, _) => match error {
-            Some(error) => complaint(error),
+            Some(error) => complaint(&error),
             None if choices
                 .into_iter()
                 .flatten()
@@ -108,9 +108,9 @@ struct Choice {
     finish_reason: Option<IgnoredAny>,
 }
 
-fn complaint(error: Value) -> Word {
+fn complaint(error: &Value) -> Word {
     Word::Error(Complaint {
-        status: status(&error),
+        status: status(error),
         body: json!({"error": error}),
     })
 }

@@ -141,7 +141,7 @@ impl Bucket {
     fn fits(self, now: u64, amount: u64, limit: Option<u32>) -> Result<(), u64> {
         let Some(limit) = limit else { return Ok(()) };
         let minute = MINUTE * 1000;
-        let cost = cost(amount, limit).min(minute);
+        let cost = reckoned(amount, limit);
         let at = self.full_at.max(now * 1000) + cost;
         match at.checked_sub(now * 1000 + minute) {
             None | Some(0) => Ok(()),
@@ -151,17 +151,25 @@ impl Bucket {
 
     fn take(&mut self, now: u64, amount: u64, limit: Option<u32>) {
         if let Some(limit) = limit {
-            self.full_at = self.full_at.max(now * 1000).saturating_add(cost(amount, limit));
+            self.full_at = self
+                .full_at
+                .max(now * 1000)
+                .saturating_add(reckoned(amount, limit));
         }
     }
 
     /// Less or more was taken than was thought.
     fn correct(&mut self, expected: u64, used: u64, limit: Option<u32>) {
         if let Some(limit) = limit {
-            let (expected, used) = (cost(expected, limit), cost(used, limit));
+            let (expected, used) = (reckoned(expected, limit), cost(used, limit));
             self.full_at = self.full_at.saturating_add(used).saturating_sub(expected);
         }
     }
+}
+
+/// The same of what may be less than was asked for: a minute at the most, until it is known.
+fn reckoned(amount: u64, limit: u32) -> u64 {
+    cost(amount, limit).min(MINUTE * 1000)
 }
 
 /// How long so much takes at an even rate, in microseconds. At most a day.
@@ -230,7 +238,13 @@ mod tests {
             Err(Wait::Tokens { until })
         );
         assert_eq!(health.ask(until, &rules, &limits, 5000), Ok(()));
-        assert!(health.ask(until + 60_000, &rules, &limits, 1).is_err());
+        assert!(health.ask(until + 59_000, &rules, &limits, 1000).is_err());
+        assert_eq!(health.ask(until + 60_000, &rules, &limits, 1), Ok(()));
+        health.settle(until, 5000, used(5000), &limits);
+        assert!(
+            health.ask(until + 120_000, &rules, &limits, 1).is_err(),
+            "what was really taken counts"
+        );
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Exhausted {
     pub name: String,
     /// "100 of 100 tokens".
     pub used: String,
+    /// Whether it begins anew with the day: else with a new run.
+    pub is_daily: bool,
 }
 
 /// Why a call is not let through.
@@ -197,8 +199,11 @@ impl Limit<'_> {
             Room::Some => None,
             Room::Whole => cost.exceeded_by(&before.plus(most)),
         })?;
-        let name = self.name.clone();
-        Some(Exhausted { name, used })
+        Some(Exhausted {
+            name: self.name.clone(),
+            used,
+            is_daily: self.counts == Counts::All,
+        })
     }
 }
 
@@ -267,6 +272,7 @@ mod tests {
         let told = |used: &str| Exhausted {
             name: "stage a".to_owned(),
             used: used.to_owned(),
+            is_daily: false,
         };
         assert_eq!(
             reserve(&mut ledger, "3", 1, Some(100), 0),

@@ -1,18 +1,17 @@
 //! Budgets at work: a call is let through by the ledgers of its Workflow and of its namespace's day, and settled in both however it ends.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use stagecraft_api::Moment;
-use stagecraft_api::budget::{Amount, Budget, ModelUsage};
+use stagecraft_api::budget::{Amount, ModelUsage};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::daily::DailyBudgets;
 use super::ledger::{Counts, Exhausted, Ledger, Limit, NoRoom, Open, Room};
 use crate::authorize::Member;
 use crate::store::ledgers::{FRESH, LedgerPlace};
@@ -30,6 +29,13 @@ const DAYS: u64 = 3;
 const TRIMMED_EVERY: u64 = 32;
 /// How often a write is tried when other gateways are quicker.
 const TRIES: usize = 50;
+/// Pauses before what a call used is written again where that failed.
+const SETTLED_AGAIN: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 /// How often a ledger is read again while a call waits for room: other gateways do not tell this one what they settle.
 const LOOKED_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,32 +50,6 @@ pub enum BudgetError {
     Store(#[from] StoreError),
     #[error("other gateways were quicker {TRIES} times")]
     Busy,
-}
-
-/// Most that the Workflows of a namespace may use in a day, in UTC.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DailyBudgets {
-    /// Of every namespace, where it has no limit of its own.
-    #[serde(default)]
-    pub default: Budget,
-    #[serde(default)]
-    pub namespaces: HashMap<String, Budget>,
-}
-
-impl FromStr for DailyBudgets {
-    type Err = serde_json::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        serde_json::from_str(text)
-    }
-}
-
-impl DailyBudgets {
-    fn of(&self, namespace: &str) -> Budget {
-        let own = self.namespaces.get(namespace).copied();
-        own.unwrap_or_default().or(self.default)
-    }
 }
 
 /// The ledgers, with copies of those in use.
@@ -159,15 +139,17 @@ impl Ledgers {
             let slot = self.slot(&place);
             // Whoever gives something back from now on is heard.
             let freed = slot.freed.clone().notified_owned();
+            // A write whose acknowledgement is lost is taken back, too.
+            reservation.places.push(place.clone());
             if !limits.is_empty() {
                 let entered = self.change(&place, |ledger| {
                     ledger.reserve(&reservation.id, open.clone(), &limits, room, now)
                 });
                 if let Err(no_room) = entered.await? {
+                    reservation.places.pop();
                     return Ok(Some((slot, freed, no_room)));
                 }
             }
-            reservation.places.push(place);
         }
         Ok(None)
     }
@@ -234,6 +216,21 @@ impl Ledgers {
             .unwrap_or_default())
     }
 
+    /// Ends a call in one ledger; nothing was used where it was never made.
+    async fn settle(
+        &self,
+        place: &LedgerPlace,
+        id: &str,
+        used: Option<&ModelUsage>,
+    ) -> Result<(), BudgetError> {
+        let now = Moment::now();
+        self.change(place, |ledger| match used {
+            Some(used) => ledger.settle(id, used, now),
+            None => ledger.release(id),
+        })
+        .await
+    }
+
     /// Changes a ledger, once, whoever else does at the same time.
     async fn change<T>(
         &self,
@@ -243,20 +240,22 @@ impl Ledgers {
         let slot = self.slot(place);
         let mut copy = slot.copy.lock().await;
         for _ in 0..TRIES {
-            let (number, mut ledger) = match &*copy {
-                Some(copy) if copy.at.elapsed() < FRESH => (copy.number, copy.ledger.clone()),
-                _ => self.store.ledger(place).await?.unwrap_or_default(),
+            let known = match copy.take() {
+                Some(copy) if copy.at.elapsed() < FRESH => copy,
+                _ => {
+                    let at = Instant::now();
+                    let (number, ledger) = self.store.ledger(place).await?.unwrap_or_default();
+                    Copy { number, ledger, at }
+                }
             };
-            let before = ledger.clone();
+            let (number, at) = (known.number, known.at);
+            let mut ledger = known.ledger.clone();
             let answer = act(&mut ledger);
-            if ledger == before {
+            if ledger == known.ledger {
+                *copy = Some(known);
                 return Ok(answer);
             }
             // As old as what it is built upon, so that it is read again in time.
-            let at = copy
-                .take()
-                .filter(|copy| copy.at.elapsed() < FRESH)
-                .map_or_else(Instant::now, |copy| copy.at);
             if self.store.write_ledger(place, number, &ledger).await? {
                 let number = number + 1;
                 *copy = Some(Copy { number, ledger, at });
@@ -338,13 +337,13 @@ impl Reservation {
         );
         async move {
             for place in places {
-                let now = Moment::now();
-                let outcome = ledgers.change(&place, |ledger| match &used {
-                    Some(used) => ledger.settle(&id, used, now),
-                    None => ledger.release(&id),
-                });
-                if let Err(error) = outcome.await {
-                    tracing::warn!(error = %stagecraft_api::error::chain(&error), "what a call used was not written; it counts with its maximum");
+                let mut pauses = SETTLED_AGAIN.into_iter();
+                while let Err(error) = ledgers.settle(&place, &id, used.as_ref()).await {
+                    let Some(pause) = pauses.next() else {
+                        tracing::warn!(error = %stagecraft_api::error::chain(&error), "what a call used was not written; it counts with its maximum");
+                        break;
+                    };
+                    sleep(pause).await;
                 }
                 ledgers.slot(&place).freed.notify_waiters();
             }

@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use super::breaker::Rules;
 use super::crowd::{Crowd, PATIENCE};
+use super::daily::DailyBudgets;
 use super::health::{Health, Wait};
-use super::ledgers::{DailyBudgets, Ledgers};
-use super::provider::Providers;
+use super::ledgers::Ledgers;
+use super::providers::Providers;
 use super::report::Reach;
 use super::retry::Patience;
 use super::shared::{Place, Shared, now};
@@ -78,9 +79,15 @@ impl Models {
         })
     }
 
-    /// Waits for leave to call a provider, as long as patience allows. `tokens` is what the call takes about.
-    pub async fn ask(&self, place: &Place, limits: &ProviderLimits, tokens: u64) -> Result<(), NotNow> {
-        let mut left = self.patience.longest;
+    /// Waits for leave to call a provider, as long as `patience` allows. `tokens` is what the call takes about.
+    pub async fn ask(
+        &self,
+        place: &Place,
+        limits: &ProviderLimits,
+        tokens: u64,
+        patience: Duration,
+    ) -> Result<(), NotNow> {
+        let mut left = patience;
         loop {
             let asked = self
                 .shared

@@ -1,15 +1,11 @@
-//! The provider of a Workflow with its key. Both are read from the API server when they are needed, and believed for a moment.
+//! The provider of a Workflow with its key, from the objects as they were read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::Api;
-use kube::{Client, ResourceExt as _};
+use kube::ResourceExt as _;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
-use stagecraft_api::ModelProvider;
 use stagecraft_api::label::ALLOWED_HOSTS;
 use stagecraft_api::model::Protocol;
 use stagecraft_api::provider::{
@@ -18,14 +14,6 @@ use stagecraft_api::provider::{
 
 use super::redact::Redactor;
 use super::request::Operation;
-use super::shared::Place;
-
-/// How long what was read is believed: a key that is taken away is used no longer than this.
-const BELIEVED: Duration = Duration::from_secs(10);
-/// Longest wait for one answer of the API server.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Most providers that are remembered.
-const PROVIDERS: usize = 1024;
 
 /// What a call needs to know.
 #[derive(Clone, Debug)]
@@ -124,7 +112,7 @@ impl Provider {
 }
 
 /// Protocol and public base URL.
-fn api_of(kind: ProviderKind) -> Option<(Protocol, &'static str)> {
+pub fn api_of(kind: ProviderKind) -> Option<(Protocol, &'static str)> {
     match kind {
         ProviderKind::Builtin => None,
         ProviderKind::Anthropic => Some((Protocol::Anthropic, "https://api.anthropic.com")),
@@ -132,12 +120,18 @@ fn api_of(kind: ProviderKind) -> Option<(Protocol, &'static str)> {
     }
 }
 
-fn base(text: &str) -> Result<Url, String> {
-    let parsed = Url::parse(text).ok().filter(Url::has_host);
-    parsed.ok_or_else(|| format!("spec.baseUrl {text:?} is not a URL with a host"))
+pub fn base(text: &str) -> Result<Url, String> {
+    let is_plain = |url: &Url| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        url.has_host() && !has_user && url.query().is_none() && url.fragment().is_none()
+    };
+    let parsed = Url::parse(text).ok().filter(is_plain);
+    parsed.ok_or_else(|| {
+        "spec.baseUrl is not a URL with a host and a path alone: a user, a query or a fragment does not belong to it".to_owned()
+    })
 }
 
-fn at(base: &Url, protocol: Protocol, operation: Operation) -> Url {
+pub fn at(base: &Url, protocol: Protocol, operation: Operation) -> Url {
     let path = operation.path();
     let path = match protocol {
         Protocol::Anthropic => path,
@@ -163,9 +157,14 @@ fn key(
         url.port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     };
-    let wanted = host(base);
-    let is_public =
-        base.scheme() == "https" && Url::parse(public).is_ok_and(|public| host(&public) == wanted);
+    let is_secure = base.scheme() == "https";
+    // In clear a key goes only where its owner says just that.
+    let wanted = if is_secure {
+        host(base)
+    } else {
+        format!("{}://{}", base.scheme(), host(base))
+    };
+    let is_public = is_secure && Url::parse(public).is_ok_and(|public| host(&public) == wanted);
     let listed = secret
         .annotations()
         .get(ALLOWED_HOSTS)
@@ -194,78 +193,6 @@ fn key(
         })?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-/// Reads providers.
-pub struct Providers {
-    client: Client,
-    known: Mutex<HashMap<Place, (Instant, Arc<Provider>)>>,
-}
-
-impl Providers {
-    pub fn new(client: Client) -> Self {
-        Self {
-            client,
-            known: Mutex::default(),
-        }
-    }
-
-    pub async fn get(&self, namespace: &str, name: &str) -> Result<Arc<Provider>, ProviderError> {
-        let place = (namespace.to_owned(), name.to_owned());
-        {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((at, provider)) = known.get(&place)
-                && at.elapsed() < BELIEVED
-            {
-                return Ok(provider.clone());
-            }
-        }
-        let read_at = Instant::now();
-        let provider = Arc::new(self.read(namespace, name).await?);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
-        if known.len() < PROVIDERS {
-            known.insert(place, (read_at, provider.clone()));
-        }
-        Ok(provider)
-    }
-
-    /// Where a provider lists its models. It needs no key.
-    pub async fn list_of_models(&self, namespace: &str, name: &str) -> Result<Url, ProviderError> {
-        let ModelProvider { spec, .. } = self.object(namespace, name).await?;
-        let (protocol, public) =
-            api_of(spec.provider).ok_or_else(|| ProviderError::BuiltIn(name.to_owned()))?;
-        let base =
-            base(spec.base_url.as_deref().unwrap_or(public)).map_err(|problem| ProviderError::Unusable {
-                provider: name.to_owned(),
-                problem,
-            })?;
-        Ok(at(&base, protocol, Operation::Models))
-    }
-
-    async fn object(&self, namespace: &str, name: &str) -> Result<ModelProvider, ProviderError> {
-        let providers: Api<ModelProvider> = Api::namespaced(self.client.clone(), namespace);
-        let found = bounded(providers.get_opt(name)).await?;
-        found.ok_or_else(|| ProviderError::Missing(name.to_owned()))
-    }
-
-    async fn read(&self, namespace: &str, name: &str) -> Result<Provider, ProviderError> {
-        let found = self.object(namespace, name).await?;
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = match &found.spec.secret_ref {
-            Some(reference) => bounded(secrets.get_opt(&reference.name)).await?,
-            None => None,
-        };
-        Provider::new(name, &found.spec, secret.as_ref())
-    }
-}
-
-async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ProviderError> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(Ok(object)) => Ok(object),
-        Ok(Err(error)) => Err(ProviderError::ApiServer(stagecraft_api::error::chain(&error))),
-        Err(_) => Err(ProviderError::ApiServer("no answer in time".to_owned())),
-    }
 }
 
 #[cfg(test)]
@@ -336,6 +263,16 @@ mod tests {
         assert_eq!(built_in.unwrap_err(), ProviderError::BuiltIn("p".to_owned()));
         let url = json!({"provider": "openai", "model": "m", "baseUrl": "http://"});
         assert!(problem(url, None).contains("is not a URL"));
+        for base in [
+            "https://user:word@models.example.com",
+            "https://x@models.example.com/v1",
+            "https://models.example.com/v1?key=x",
+            "https://models.example.com/v1#x",
+        ] {
+            let url = json!({"provider": "openai", "model": "m", "baseUrl": base});
+            let told = problem(url, None);
+            assert!(told.contains("is not a URL") && !told.contains("word"), "{told}");
+        }
     }
 
     #[test]

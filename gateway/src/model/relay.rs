@@ -1,12 +1,13 @@
 //! Passes a call of an agent on to its provider, and the answer back as it comes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use stagecraft_api::error::truncate;
 use stagecraft_api::model::{ProblemKind, Protocol, RunModel};
 
 use super::confine::{check, check_headers};
@@ -22,6 +23,8 @@ use crate::identity::PodIdentity;
 use crate::router::{Gateway, StagePod};
 use crate::telemetry;
 
+/// Longest pause for a provider while there is another way.
+const BEFORE_FALLBACK: Duration = Duration::from_secs(5);
 /// Whoever asks for this model gets that of the Workflow or the provider.
 const DEFAULT_MODEL: &str = "default";
 
@@ -81,14 +84,13 @@ async fn answer(
             message,
         ));
     }
-    let confined = |error| confined(&choice.provider, error);
+    let confined = |error| confined(&choice.provider, &error);
     check_headers(&head.headers, &provider.server_tools).map_err(confined)?;
-    let mut prompt = match operation {
-        Operation::Models => None,
-        _ => {
-            let Load { body, memory } = crowd.read(body).await.map_err(unread)?;
-            Some((prompt(&body, choice, &provider)?, memory))
-        }
+    let mut prompt = if operation == Operation::Models {
+        None
+    } else {
+        let Load { body, memory } = crowd.read(body).await.map_err(unread)?;
+        Some((prompt(&body, choice, &provider)?, memory))
     };
     if let Some((prompt, _)) = &prompt {
         check(operation, &prompt.fields, &provider.server_tools).map_err(confined)?;
@@ -135,6 +137,11 @@ async fn answer(
             room,
             began,
             seat: seat.clone(),
+            patience: if is_last {
+                gateway.models.patience
+            } else {
+                gateway.models.patience.at_most(BEFORE_FALLBACK)
+            },
         };
         match attempt.make(&way, asked).await {
             Tried::Missed(_) if !is_last => {
@@ -171,7 +178,7 @@ fn prompt(body: &Bytes, choice: &RunModel, provider: &Provider) -> Result<Prompt
         let message = format!(
             "ModelProvider {} does not allow the model {:?}: ask for one of {}",
             choice.provider,
-            prompt.model,
+            truncate(&prompt.model, 200),
             provider.allowed.join(", ")
         );
         return Err(Denied::new(

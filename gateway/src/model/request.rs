@@ -130,7 +130,7 @@ impl Prompt {
 pub struct Fields {
     body: Bytes,
     /// Names, and values as JSON: parts of the body.
-    fields: Vec<(String, Bytes)>,
+    all: Vec<(String, Bytes)>,
     is_changed: bool,
 }
 
@@ -139,7 +139,7 @@ impl Fields {
         let Borrowed(fields) = serde_json::from_slice(body)?;
         let fields = fields.into_iter();
         Ok(Self {
-            fields: fields
+            all: fields
                 .map(|(name, value)| (name, body.slice_ref(value.get().as_bytes())))
                 .collect(),
             body: body.clone(),
@@ -149,16 +149,16 @@ impl Fields {
 
     /// A value as JSON.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.fields.iter().find(|(known, _)| known == name)?;
+        let (_, value) = self.all.iter().find(|(known, _)| known == name)?;
         std::str::from_utf8(value).ok()
     }
 
     fn set(&mut self, name: &str, value: &Value) {
         let value = Bytes::from(value.to_string());
         self.is_changed = true;
-        match self.fields.iter_mut().find(|(known, _)| known == name) {
+        match self.all.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = value,
-            None => self.fields.push((name.to_owned(), value)),
+            None => self.all.push((name.to_owned(), value)),
         }
     }
 
@@ -167,8 +167,8 @@ impl Fields {
             return self.body.clone();
         }
         let size = |(name, value): &(String, Bytes)| name.len() + value.len() + 8;
-        let mut bytes = Vec::with_capacity(self.fields.iter().map(size).sum());
-        for (name, value) in &self.fields {
+        let mut bytes = Vec::with_capacity(self.all.iter().map(size).sum());
+        for (name, value) in &self.all {
             bytes.push(if bytes.is_empty() { b'{' } else { b',' });
             bytes.extend_from_slice(json!(name).to_string().as_bytes());
             bytes.push(b':');

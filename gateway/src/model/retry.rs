@@ -33,6 +33,17 @@ pub struct Patience {
     pub longest: Duration,
 }
 
+impl Patience {
+    /// The same with shorter pauses.
+    #[must_use]
+    pub fn at_most(self, longest: Duration) -> Self {
+        Self {
+            longest: self.longest.min(longest),
+            ..self
+        }
+    }
+}
+
 impl Default for Patience {
     fn default() -> Self {
         Self {

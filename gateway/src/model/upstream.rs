@@ -42,6 +42,7 @@ pub struct Call {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub memory: Option<Arc<Memory>>,
+    pub patience: Patience,
 }
 
 /// What of the agent's headers the provider gets to see.
@@ -151,7 +152,7 @@ pub async fn call(call: &Call, account: &mut Account, agent_left: &CancellationT
         };
         account.is_hidden = matches!(answer, Answer::Lost(_) | Answer::GivenUp);
         let is_failure = answer.is_failure();
-        let next = answer.pause(account.tries, models.patience);
+        let next = answer.pause(account.tries, call.patience);
         let may_go_on = match (is_failure, next) {
             (false, None) => false,
             _ => models.report(&account.place, is_failure.then_some(false)).await,
@@ -162,7 +163,8 @@ pub async fn call(call: &Call, account: &mut Account, agent_left: &CancellationT
         let again = async {
             sleep(pause).await;
             // Every try counts for the limit of requests. Its tokens were counted with the first.
-            models.ask(&account.place, &call.provider.limits, 0).await.is_ok()
+            let (limits, longest) = (&call.provider.limits, call.patience.longest);
+            models.ask(&account.place, limits, 0, longest).await.is_ok()
         };
         tokio::select! {
             true = again => {}
@@ -179,6 +181,7 @@ async fn once(http: &Client, call: &Call) -> Answer {
         headers,
         body,
         memory: _,
+        patience: _,
     } = call;
     let method = if *operation == Operation::Models {
         Method::GET

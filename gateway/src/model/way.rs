@@ -20,6 +20,7 @@ use super::ledger::Room;
 use super::ledgers::{BudgetError, Reservation};
 use super::provider::Provider;
 use super::request::{Operation, Prompt};
+use super::retry::Patience;
 use super::upstream::{Call, call, kept};
 use super::usage::{Meter, cost};
 use crate::authorize::Member;
@@ -71,6 +72,7 @@ pub struct Attempt<'call> {
     pub room: Room,
     pub began: Instant,
     pub seat: Arc<Seat>,
+    pub patience: Patience,
 }
 
 impl Attempt<'_> {
@@ -89,7 +91,10 @@ impl Attempt<'_> {
         } else {
             0
         };
-        if let Err(reason) = models.ask(&place, &way.provider.limits, expected).await {
+        if let Err(reason) = models
+            .ask(&place, &way.provider.limits, expected, self.patience.longest)
+            .await
+        {
             if let Some(reservation) = reservation {
                 reservation.close().await;
             }
@@ -120,6 +125,7 @@ impl Attempt<'_> {
             headers: kept(self.headers),
             body: asked.body,
             memory: asked.memory,
+            patience: self.patience,
         };
         self.under_way(wanted, account, asked.is_own_report).await
     }

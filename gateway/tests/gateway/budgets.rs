@@ -4,7 +4,7 @@ use axum::body::Body;
 use serde_json::{Value, json};
 use stagecraft_api::budget::ModelUsage;
 use stagecraft_api::protocol::UsageReply;
-use stagecraft_gateway::model::ledgers::DailyBudgets;
+use stagecraft_gateway::model::daily::DailyBudgets;
 use stagecraft_model_server::{ModelServer, Piece, Step};
 
 use crate::cluster::UID;
@@ -160,7 +160,16 @@ async fn a_namespace_has_a_budget_for_the_day() {
         "{}",
         text(&refused)
     );
+    assert!(
+        text(&refused).contains("begins anew at 00:00 UTC"),
+        "{}",
+        text(&refused)
+    );
     assert!(r#"{"defaults": {}}"#.parse::<DailyBudgets>().is_err());
+    assert!(
+        r#"{"default": {"token": 5}}"#.parse::<DailyBudgets>().is_err(),
+        "no limit at all"
+    );
 }
 
 #[tokio::test]

@@ -23,162 +23,119 @@ fn image(source: &Value) -> Value {
         {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "image", "source": source}]}]}]})
 }
 
+/// Such a request is refused with field, value and remedy, and passes where the provider allows it.
+async fn is_refused(provider: &str, path: &str, body: Value, field: &str, remedy: &str) {
+    let (refused, calls) = asked(provider, path, json!({}), &body).await;
+    let told = text(&refused);
+    assert_eq!((refused.status.as_u16(), calls), (403, 0), "{body}: {told}");
+    assert_eq!(refused.headers["x-stagecraft-problem"], "server_tool_not_allowed");
+    assert_eq!(refused.headers["x-should-retry"], "false");
+    let told = told.replace("\\\"", "\"");
+    assert!(told.contains(field), "{body}: {told}");
+    let advice = format!("add \"{remedy}\" to spec.serverTools of ModelProvider models");
+    assert!(told.contains(&advice), "{body}: {told}");
+    let allowed = json!({"serverTools": [remedy]});
+    let (answered, calls) = asked(provider, path, allowed, &body).await;
+    let told = text(&answered);
+    assert_eq!((answered.status.as_u16(), calls), (200, 1), "{body}: {told}");
+}
+
 #[tokio::test]
-async fn what_leads_out_of_the_request_is_refused_with_the_remedy() {
+async fn what_leads_out_of_messages_is_refused_with_the_remedy() {
     let url = json!({"type": "url", "url": "https://evil.example/?secret"});
-    let part = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
-    let item = |part: Value| json!({"input": [{"role": "user", "content": [part]}]});
-    for (provider, path, body, field, remedy) in [
+    for (body, field, remedy) in [
         (
-            "anthropic",
-            MESSAGES,
             json!({"mcp_servers": [{"url": "https://evil.example"}]}),
             "mcp_servers",
             "mcp_servers",
         ),
+        (json!({"container": "c"}), "container", "container"),
         (
-            "anthropic",
-            MESSAGES,
-            json!({"container": "c"}),
-            "container",
-            "container",
-        ),
-        (
-            "anthropic",
-            MESSAGES,
             json!({"tools": [{"name": "a"}, {"type": "web_fetch_20250910", "name": "web_fetch"}]}),
             "tools[1].type \"web_fetch_20250910\"",
             "web_fetch",
         ),
         (
-            "anthropic",
-            MESSAGES,
             json!({"tools": [{"type": "code_execution_20250825"}]}),
             "tools[0].type",
             "code_execution",
         ),
         (
-            "anthropic",
-            MESSAGES,
             image(&url),
             "messages[0].content[0].content[0].source.type \"url\"",
             "url",
         ),
+        (image(&json!({"type": "file", "file_id": "f"})), "source", "file"),
+    ] {
+        is_refused("anthropic", MESSAGES, body, field, remedy).await;
+    }
+}
+
+#[tokio::test]
+async fn what_leads_out_of_chat_completions_is_refused_with_the_remedy() {
+    let part = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
+    for (body, field, remedy) in [
         (
-            "anthropic",
-            MESSAGES,
-            image(&json!({"type": "file", "file_id": "f"})),
-            "source",
-            "file",
-        ),
-        (
-            "openai",
-            CHAT,
             json!({"tools": [{"type": "web_search"}]}),
             "tools[0].type \"web_search\"",
             "web_search",
         ),
         (
-            "openai",
-            CHAT,
             json!({"web_search_options": {}}),
             "web_search_options",
             "web_search_options",
         ),
-        ("openai", CHAT, json!({"store": true}), "store \"true\"", "store"),
+        (json!({"store": true}), "store \"true\"", "store"),
         (
-            "openai",
-            CHAT,
             part(json!({"type": "image_url", "image_url": {"url": "https://evil.example"}})),
             "messages[0].content[0].image_url \"https://evil.example\"",
             "url",
         ),
         (
-            "openai",
-            CHAT,
             part(json!({"type": "file", "file": {"file_id": "f"}})),
             "file.file_id",
             "file",
         ),
+    ] {
+        is_refused("openai", CHAT, body, field, remedy).await;
+    }
+}
+
+#[tokio::test]
+async fn what_leads_out_of_responses_is_refused_with_the_remedy() {
+    let item = |part: Value| json!({"input": [{"role": "user", "content": [part]}]});
+    for (body, field, remedy) in [
         (
-            "openai",
-            RESPONSES,
             json!({"tools": [{"type": "mcp", "server_url": "https://evil.example"}]}),
             "tools[0].type \"mcp\"",
             "mcp",
         ),
+        (json!({"background": true}), "background", "background"),
+        (json!({"store": true}), "store", "store"),
         (
-            "openai",
-            RESPONSES,
-            json!({"background": true}),
-            "background",
-            "background",
-        ),
-        ("openai", RESPONSES, json!({"store": true}), "store", "store"),
-        (
-            "openai",
-            RESPONSES,
             json!({"previous_response_id": "r"}),
             "previous_response_id",
             "previous_response_id",
         ),
+        (json!({"conversation": "c"}), "conversation", "conversation"),
+        (json!({"prompt": {"id": "p"}}), "prompt", "prompt"),
         (
-            "openai",
-            RESPONSES,
-            json!({"conversation": "c"}),
-            "conversation",
-            "conversation",
-        ),
-        (
-            "openai",
-            RESPONSES,
-            json!({"prompt": {"id": "p"}}),
-            "prompt",
-            "prompt",
-        ),
-        (
-            "openai",
-            RESPONSES,
             item(json!({"type": "input_image", "image_url": "https://evil.example"})),
             "image_url",
             "url",
         ),
         (
-            "openai",
-            RESPONSES,
             item(json!({"type": "input_file", "file_url": "https://evil.example"})),
             "file_url",
             "url",
         ),
         (
-            "openai",
-            RESPONSES,
             json!({"input": [{"type": "item_reference", "id": "i"}]}),
             "input[0].type",
             "item_reference",
         ),
     ] {
-        let (refused, calls) = asked(provider, path, json!({}), &body).await;
-        let told = text(&refused);
-        assert_eq!((refused.status.as_u16(), calls), (403, 0), "{body}: {told}");
-        assert_eq!(refused.headers["x-stagecraft-problem"], "server_tool_not_allowed");
-        assert_eq!(refused.headers["x-should-retry"], "false");
-        let told = told.replace("\\\"", "\"");
-        assert!(told.contains(field), "{body}: {told}");
-        assert!(
-            told.contains(&format!(
-                "add \"{remedy}\" to spec.serverTools of ModelProvider models"
-            )),
-            "{body}: {told}"
-        );
-        let allowed = json!({"serverTools": [remedy]});
-        let (answered, calls) = asked(provider, path, allowed, &body).await;
-        assert_eq!(
-            (answered.status.as_u16(), calls),
-            (200, 1),
-            "{body}: {}",
-            text(&answered)
-        );
+        is_refused("openai", RESPONSES, body, field, remedy).await;
     }
 }
 

@@ -83,3 +83,26 @@ async fn a_cheaper_model_comes_first_where_the_budget_has_no_room_for_the_dear_o
         assert_eq!(models(&server).last().unwrap(), expected, "{asked_for}");
     }
 }
+
+#[tokio::test]
+async fn a_provider_at_its_limit_gives_way_at_once() {
+    let server = ModelServer::start([Step::from(Turn::text("one")), Step::from(Turn::text("two"))])
+        .await
+        .unwrap();
+    let change = json!({"fallback": [{"provider": "other"}], "limits": {"requestsPerMinute": 2}});
+    let world = World::new();
+    let pod = claim(&world, &server, "anthropic", change, &json!({})).await;
+    world.cluster.put(
+        "/apis/stagecraft.dev/v1alpha1/namespaces/team/modelproviders/other",
+        json!({"apiVersion": "stagecraft.dev/v1alpha1", "kind": "ModelProvider",
+            "metadata": {"name": "other", "namespace": "team"},
+            "spec": {"provider": "anthropic", "model": "tiny", "baseUrl": server.url}}),
+    );
+    server.then([Step::from(Turn::text("three"))]);
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(ask(&world, &pod, MESSAGES, &request()).await.status, 200);
+    }
+    assert_eq!(models(&server), ["small", "small", "tiny"]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(8));
+}

@@ -31,6 +31,8 @@ mod images;
 #[cfg(test)]
 mod model_keys;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod lost;
 #[cfg(test)]
 mod maximum;

@@ -4,7 +4,7 @@ use axum::body::Body;
 use serde_json::{Value, json};
 use stagecraft_api::protocol::ProviderReport;
 use stagecraft_api::provider::BreakerState;
-use stagecraft_gateway::model::ledgers::DailyBudgets;
+use stagecraft_gateway::model::daily::DailyBudgets;
 use stagecraft_model_server::{ModelServer, Step};
 
 use crate::models::{HELLO, MESSAGES, ask, claim, text};

@@ -7,6 +7,7 @@ use stagecraft_gateway::args::Quotas;
 use stagecraft_model_server::{ModelServer, Piece, Step, Turn};
 
 use crate::budgets::usage;
+use crate::cluster::UID;
 use crate::models::{HELLO, MESSAGES, ask, claim, text};
 use crate::world::World;
 
@@ -90,4 +91,18 @@ async fn a_call_that_finds_no_room_in_time_is_told_to_come_back() {
     assert_eq!(refused.headers["x-should-retry"], "true");
     assert!(refused.headers.contains_key("retry-after"));
     assert!(text(&refused).contains("calls under way may use up the budget of the Workflow"));
+}
+
+#[tokio::test]
+async fn what_a_call_used_is_written_again_when_the_store_was_away() {
+    let server = ModelServer::start([slow()]).await.unwrap();
+    let world = World::new();
+    let pod = claim(&world, &server, "anthropic", json!({}), &json!({})).await;
+    let ledger = world.directory.path().join("workflows").join(UID).join("ledger");
+    // A file in the place of the directory: nothing can be written below it.
+    std::fs::write(&ledger, "").unwrap();
+    assert_eq!(ask(&world, &pod, MESSAGES, &prompt()).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    std::fs::remove_file(&ledger).unwrap();
+    assert_eq!(usage(&world).await.remove(0).amount.tokens.total(), 7);
 }

@@ -15,7 +15,7 @@ use stagecraft_api::Digest;
 use stagecraft_gateway::args::Quotas;
 use stagecraft_gateway::metrics::Metrics;
 use stagecraft_gateway::model::Models;
-use stagecraft_gateway::model::ledgers::DailyBudgets;
+use stagecraft_gateway::model::daily::DailyBudgets;
 use stagecraft_gateway::queue::Queue;
 use stagecraft_gateway::registry::Registry;
 use stagecraft_gateway::router::{Gateway, Ingredients, router};
