@@ -29,13 +29,13 @@ mod hostile;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
-mod model_keys;
-#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod lost;
 #[cfg(test)]
 mod maximum;
+#[cfg(test)]
+mod model_keys;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
