@@ -137,8 +137,8 @@ e2e: up images install ## Run the scenarios on the cluster
 	@KUBECONFIG="$(kubeconfig_path)" PATH="$(STAGECRAFT_CACHE)/bin:$$PATH" $(cargo) test --locked -p stagecraft-e2e --test cluster -- $(scenarios)
 
 .PHONY: proofs
-proofs: prerequisites ## Search the planner exhaustively, play the operator in 10,000 schedules (SCHEDULES=n, SEED=n)
-	@$(cargo) test --locked --profile proof -p stagecraft-core -p stagecraft-simulation --test model --test simulation -- --nocapture
+proofs: prerequisites ## Search the planner (DEEP=1: for hours), play the operator in 10,000 schedules (SCHEDULES=n, FIRST_SEED=n, SEED=n)
+	@$(cargo) test --locked --profile proof -p stagecraft-core -p stagecraft-simulation $(if $(SEED),,--test model) --test simulation -- --nocapture
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads from outside, each target for FUZZ_SECONDS=300: make fuzz [FUZZ="everything readers"] (takes nightly and cargo-fuzz)
