@@ -24,7 +24,8 @@ pub const GONE: Duration = Duration::from_mins(1);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Every key of Redis that speaks of one of the arguments, by its name or by what it holds.
+/// Every key of Redis that speaks of one of the arguments, by its name or by what it holds; but for the registration of an agent, which ends
+/// by itself with its lease.
 const KEYS_THAT_NAME: &str = r"
 local function holds(value, uid)
   if type(value) ~= 'table' then return string.find(tostring(value), uid, 1, true) end
@@ -41,9 +42,10 @@ local read = {
 }
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
+  local leased = string.find(key, 'stagecraft:agents:', 1, true) == 1 and redis.call('PTTL', key) > 0
   local value = read[redis.call('TYPE', key).ok](key)
   for _, uid in ipairs(ARGV) do
-    if holds(key, uid) or holds(value, uid) then table.insert(found, 'key ' .. key .. ' names ' .. uid) end
+    if not leased and (holds(key, uid) or holds(value, uid)) then table.insert(found, 'key ' .. key .. ' names ' .. uid) end
   end
 end
 return found";

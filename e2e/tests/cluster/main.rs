@@ -20,7 +20,6 @@ mod foreign_images;
 mod graphs;
 mod history;
 mod kills;
-mod largest;
 mod log_lines;
 mod metrics;
 mod models;

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 use stagecraft_api::payload::EchoFault;
 use stagecraft_api::status::StagePhase;
 use stagecraft_api::{Workflow, WorkflowPhase, WorkflowStatus, WorkflowTemplate};
 use stagecraft_e2e::scenario::quiet::quiet;
 use stagecraft_e2e::scenario::samples::{self, STAGE};
+use stagecraft_e2e::scenario::waiting::until;
 use stagecraft_e2e::scenario::world::stage;
 use stagecraft_e2e::scenario::{Isolation, World, scenario};
 
@@ -58,9 +61,9 @@ fn a_suspended_workflow_waits_without_a_pod_and_goes_on_when_it_may() -> anyhow:
         assert_eq!(status.progress, "2/5", "what ran has come to its end");
         ensure!(status.message.contains("spec.suspend"), "{}", status.message);
         assert_eq!(stage(&status, "e2e")?.attempt, 0);
-        world.nothing_left(GONE).await?;
+        no_pod_works(world, GONE).await?;
         quiet(world, HOLD).await?;
-        world.nothing_left(NOTICE).await?;
+        no_pod_works(world, NOTICE).await?;
         let begun: Vec<String> = world
             .recording()
             .await?
@@ -192,4 +195,18 @@ fn a_workflow_that_cannot_run_yet_can_be_corrected() -> anyhow::Result<()> {
         world.completed("mended", LIMIT).await?;
         Ok(())
     })
+}
+
+/// Waits until every Pod in the namespace has ended.
+async fn no_pod_works(world: &World, limit: Duration) -> anyhow::Result<()> {
+    let ended = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let config = watcher::Config::default();
+    until(world.api::<Pod>(), config, limit, "no Pod works", |pods| {
+        pods.iter().all(ended)
+    })
+    .await?;
+    Ok(())
 }

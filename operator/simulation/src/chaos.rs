@@ -21,10 +21,9 @@ pub async fn blow(world: &Arc<World>, operators: &[Arc<Operator>], time: Duratio
     while tokio::time::Instant::now() < until {
         sleep(generator.millis(100, 5_000)).await;
         match world.weather {
-            Weather::Calm => calm_strike(world, &generator),
             Weather::RedisAway if generator.percent(50) => strike_redis(world, &generator),
             Weather::Kills if generator.percent(50) => kill(operators, &generator),
-            Weather::RedisAway | Weather::Kills => calm_strike(world, &generator),
+            Weather::Calm | Weather::RedisAway | Weather::Kills => calm_strike(world, &generator),
             Weather::Storm if jumps && generator.percent(20) => jump(world, operators, &generator),
             Weather::Storm => strike(world, operators, &generator),
         }

@@ -178,8 +178,8 @@ impl Check {
         };
         // One that lands late may belong to a round that was sent back meanwhile: it hears so from the gateway.
         let is_current = state.runs(key);
-        let stage = self.fixed.run.stage(&self.fixed.attempt(key).stage);
-        if is_current && stage.is_none_or(|stage| stage.needs.iter().any(is_open)) {
+        let pinned = self.fixed.run.stage(&self.fixed.attempt(key).stage);
+        if is_current && pinned.is_none_or(|pinned| pinned.needs.iter().any(is_open)) {
             state.broken = state.broken.or(Some(NEEDS));
         }
         change(&mut state.jobs, |jobs| {

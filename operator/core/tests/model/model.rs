@@ -16,6 +16,10 @@ use crate::state::{Job, Jobs, Key, Operator, Pinned, Seen, Spent, State, Workflo
 pub const PROMISES: [&str; 7] = [ONE_JOB, FORWARDS, FINAL, STORED, NEEDS, ONE_EFFECT, NO_LOSS];
 
 /// How much of everything there is.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is asked for by a search of its own"
+)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     pub operators: usize,
@@ -248,6 +252,7 @@ impl Model for Check {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each step")]
     fn next_state(&self, last: &State, step: Step) -> Option<State> {
         let mut state = last.clone();
         match step {

@@ -246,9 +246,13 @@ impl Life {
             return reply;
         }
         world.note(|| format!("the result of {} is stored", self.attempt));
-        world.journal.stored(result);
+        // The first one stays, and that is what is announced.
+        let Some(result) = world.store.result(&self.attempt) else {
+            return reply;
+        };
+        world.journal.stored(&result);
         if !world.is_storm() {
-            self.announce(result);
+            self.announce(&result);
             return reply;
         }
         // Not at all, or several times, each when it pleases.
