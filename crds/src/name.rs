@@ -136,7 +136,12 @@ mod tests {
                 let name = job(&text, &key(&text, attempt));
                 assert!(name.len() <= 60, "{name} has {} bytes", name.len());
             }
-            for name in [run(&text, "u"), deployer(&text, "u"), approval(&text, &text, "q")] {
+            let digest = Digest::of(b"");
+            for name in [
+                run(&text, "u", &digest),
+                deployer(&text, "u"),
+                approval(&text, &text, "q"),
+            ] {
                 assert!(name.len() <= 63, "{name} has {} bytes", name.len());
             }
         }
