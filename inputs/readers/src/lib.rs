@@ -1,11 +1,7 @@
 //! One entry to what operator and gateway read of Redis, of Kubernetes and of the providers of models, for the fuzz target `readers`
 //! (`fuzz/`). Whatever is handed in, an error or a value comes out; what breaks a promise panics here.
 
-#![expect(
-    clippy::panic,
-    clippy::missing_panics_doc,
-    reason = "a broken promise ends the test that asked"
-)]
+#![expect(clippy::panic, reason = "a broken promise ends the test that asked")]
 
 mod objects;
 mod provider;
