@@ -45,19 +45,23 @@ fn target(base: &Url) -> (String, u16) {
 
 #[test]
 fn a_key_goes_to_a_listed_host_alone() {
-    let listed = "models.example.com, proxy.example.com:8443 127.0.0.1:9000";
+    let listed = "models.example.com, proxy.example.com:8443 127.0.0.1:9000 http://127.0.0.1:9001";
     for base in [
         "https://models.example.com",
         "https://models.example.com/v1",
         "https://models.example.com:443/",
         "https://MODELS.example.com",
-        "https://user:password@models.example.com",
         "https://proxy.example.com:8443",
-        "http://127.0.0.1:9000",
+        "https://127.0.0.1:9000",
+        "http://127.0.0.1:9001",
     ] {
         assert!(goes("openai", base, listed).is_some(), "{base}");
     }
     for base in [
+        "http://models.example.com",
+        "http://127.0.0.1:9000",
+        "https://127.0.0.1:9001",
+        "https://user:password@models.example.com",
         "https://models.example.com@evil.example",
         "https://models.example.com:443@evil.example",
         "https://evil.example#@models.example.com",
@@ -185,6 +189,7 @@ fn whatever_the_address_the_key_goes_where_the_list_or_the_provider_says() {
                 &[
                     "models.example.com",
                     "evil.example:8443",
+                    "http://models.example.com",
                     "*",
                     "example",
                     "",
@@ -207,7 +212,15 @@ fn whatever_the_address_the_key_goes_where_the_list_or_the_provider_says() {
         sent.set(sent.get() + 1);
         let (host, port) = target(&base);
         let usual = if base.scheme() == "https" { 443 } else { 80 };
+        let in_clear = if base.scheme() == "https" {
+            String::new()
+        } else {
+            format!("{}://", base.scheme())
+        };
         let is_listed = listed.split([',', ' ']).any(|entry| {
+            let Some(entry) = entry.strip_prefix(&in_clear) else {
+                return false;
+            };
             entry == format!("{host}:{port}") && port != usual || entry == host && port == usual
         });
         let is_public = (base.scheme(), host.as_str(), port) == ("https", public, 443);
