@@ -264,7 +264,7 @@ const REACHED: [&str; 24] = [
     "NodeLost",
     "OutOfMemory",
     "PodDeleted",
-    "PodEvicted",
+    "PodLost",
     "PodGone",
     "PodTerminated",
     "StageTimeout",

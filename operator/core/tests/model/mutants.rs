@@ -5,7 +5,7 @@ use stagecraft_core::observation::{JobEvidence, PodEvidence, PodPhase, ResultEvi
 use stagecraft_core::{Action, Observation, Plan, Settings, plan};
 
 use crate::evidence::Fixed;
-use crate::ledger::{FINAL, FORWARDS, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
+use crate::ledger::{FINAL, NEEDS, NO_LOSS, ONE_EFFECT, ONE_JOB, STORED};
 use crate::model::Bounds;
 
 /// How one is broken: its planner, or what carries out its plans.
@@ -72,7 +72,7 @@ pub fn all() -> Vec<Mutant> {
         },
         Mutant {
             name: "no staleness guard: a status is stored whatever was written since it was looked at",
-            caught_by: FORWARDS,
+            caught_by: FINAL,
             bounds: bounds(2, 0, 0, 0, 0),
             ignores_versions: true,
             ..none()
