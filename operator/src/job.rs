@@ -32,9 +32,10 @@ const RUNNER_UID: i64 = 65_532;
 const AGENT_UID: i64 = 65_533;
 /// Group of the volumes that both share.
 const SHARED_GID: i64 = 65_531;
-/// How long a Pod may take to hand in its work when it has to go, in seconds. Not longer: when a namespace is deleted,
-/// Kubernetes looks again only after half of the longest grace in it, and all has to be gone within a minute.
-const GRACE_SECONDS: i64 = 60;
+/// How long a Pod may take to hand in its work when it has to go, in seconds: 20 of them are the agent's. Not longer: the node takes a few
+/// more to put it away, when a namespace is deleted Kubernetes looks again only after half of the longest grace in it, and all has to be
+/// gone within a minute, whether the gateway answers or not.
+const GRACE_SECONDS: i64 = 45;
 /// Volume with which the agent of a stage that deploys reaches the API server.
 const CLUSTER_ACCESS: &str = "cluster-access";
 /// Where clients of Kubernetes look for it.

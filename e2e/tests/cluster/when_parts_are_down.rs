@@ -7,11 +7,12 @@ use anyhow::ensure;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use stagecraft_api::{Workflow, WorkflowStatus};
 use stagecraft_e2e::scenario::release::Part;
+use stagecraft_e2e::scenario::remains::Deletion;
 use stagecraft_e2e::scenario::waiting::eventually;
 use stagecraft_e2e::scenario::world::agent_runs;
 use stagecraft_e2e::scenario::{Isolation, World, on_this_machine, processes, samples, scenario};
@@ -140,6 +141,29 @@ fn a_gateway_that_is_away_when_the_agent_ends_still_gets_the_result() -> anyhow:
         agent_ended?;
         ensure!(held?, "the Pod ended although nobody has its result");
         nothing_started_again(world).await
+    })
+}
+
+#[test]
+fn a_deletion_waits_for_no_gateway_and_is_made_good_there_later() -> anyhow::Result<()> {
+    scenario(Isolation::Alone, LIMIT, async |world| {
+        let uids = vec![super::deletion::hanging(world).await?];
+        scale_deployment(world, &world.release.gateway, 0).await?;
+        world.release.kill(&world.client, &world.release.gateway).await?;
+        let deletion = Deletion::begins(uids.clone());
+        let deleted = world
+            .api::<Workflow>()
+            .delete("flow", &DeleteParams::default())
+            .await;
+        let gone = deletion.leaves_no_object(world).await;
+        scale_deployment(world, &world.release.gateway, 1).await?;
+        world
+            .release
+            .ready(&world.client, &world.release.gateway, &BTreeSet::new())
+            .await?;
+        deleted?;
+        gone?;
+        Deletion::begins(uids).leaves_nothing(world).await
     })
 }
 

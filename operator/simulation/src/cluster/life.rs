@@ -116,7 +116,7 @@ impl Life {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"generateName": format!("{}-", job.name()), "labels": labels, "ownerReferences": [owner]},
-            "spec": {"terminationGracePeriodSeconds": 60},
+            "spec": {"terminationGracePeriodSeconds": 45},
         });
         let pods = world
             .server
