@@ -16,6 +16,8 @@ pub const ONE_EFFECT: &str =
     "I6: what a status takes of an attempt is its one result, which is acknowledged after that";
 pub const NO_LOSS: &str = "without a fault no attempt is burnt";
 
+pub const PROMISES: [&str; 7] = [ONE_JOB, FORWARDS, FINAL, STORED, NEEDS, ONE_EFFECT, NO_LOSS];
+
 /// Takes down what a stored status breaks.
 pub fn write(state: &mut State, before: &WorkflowStatus, after: &WorkflowStatus) {
     let mut broken = None;

@@ -10,6 +10,7 @@ mod evidence;
 mod ledger;
 mod model;
 mod mutants;
+mod properties;
 mod shared;
 mod state;
 
@@ -52,7 +53,7 @@ fn tell(bounds: Bounds) {
         .spawn_bfs()
         .join();
     for (name, path) in checker.discoveries() {
-        if model::PROMISES.contains(&name) {
+        if ledger::PROMISES.contains(&name) {
             println!("{name} is broken by:");
             for action in path.into_actions() {
                 println!("  {action:?}");
@@ -285,7 +286,7 @@ fn every_promise_holds_in_every_order_of_events() {
             found.states, found.depth, found.seconds, found.discoveries
         );
         println!("  {bounds:?}");
-        let broken = |name: &&&str| model::PROMISES.contains(*name);
+        let broken = |name: &&&str| ledger::PROMISES.contains(*name);
         if let Some(promise) = found.discoveries.iter().find(broken) {
             tell(bounds);
             panic!("{name}: broken: {promise}");
@@ -316,7 +317,7 @@ fn every_mutant_is_caught() {
             .spawn_bfs()
             .join();
         let mut caught: Vec<&str> = checker.discoveries().into_keys().collect();
-        caught.retain(|name| model::PROMISES.contains(name));
+        caught.retain(|name| ledger::PROMISES.contains(name));
         println!(
             "mutant: {name}\n  caught by: {caught:?}, after {} states, {:.1} s",
             checker.unique_state_count(),
